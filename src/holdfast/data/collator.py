@@ -1,0 +1,64 @@
+"""Encoded rows to padded batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from holdfast.losses.logprobs import IGNORED
+
+
+class Example(TypedDict, total=False):
+    """One encoded row: token ids, which of them are trained, and whether the row is flagged."""
+
+    input_ids: list[int]
+    trained: list[bool]
+    harmful: bool
+
+
+@dataclass(frozen=True)
+class RoleCollator:
+    """Pads on the left, so that the answers of a batch end together and one `logits_to_keep` covers them.
+
+    Example, pad id 0, two rows of (ids, trained): ([5, 6, 7], [0, 0, 1]) and ([8, 9], [0, 1]):
+        input_ids      [[5, 6, 7], [0, 8, 9]]
+        attention_mask [[1, 1, 1], [0, 1, 1]]
+        labels         [[-100, -100, 7], [-100, -100, 9]]
+        harmful        [False, False]
+    """
+
+    pad_token_id: int
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Tensors (B, T) for B examples, T the longest; `harmful` is (B,)."""
+        width = max(len(example["input_ids"]) for example in examples)
+        shape = (len(examples), width)
+        input_ids = torch.full(shape, self.pad_token_id, dtype=torch.long)
+        attention_mask = torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, IGNORED, dtype=torch.long)
+        for index, example in enumerate(examples):
+            ids = torch.tensor(example["input_ids"])
+            start = width - len(ids)
+            input_ids[index, start:] = ids
+            attention_mask[index, start:] = 1
+            labels[index, start:] = ids.where(torch.tensor(example["trained"]), IGNORED)
+        harmful = torch.tensor([bool(example.get("harmful", False)) for example in examples])
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "labels": labels,
+            "harmful": harmful,
+        }
+
+
+def positions(attention_mask: Tensor) -> Tensor:
+    """(B, T) position of each token in its own row, whatever the padding; 0 on padding."""
+    return (attention_mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def answer_span(labels: Tensor) -> int:
+    """How many trailing positions hold every trained token and the position that predicts its first one."""
+    first = int((labels != IGNORED).any(0).int().argmax())
+    return labels.shape[1] - max(first - 1, 0)

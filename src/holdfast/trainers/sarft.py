@@ -1,0 +1,142 @@
+"""SaRFTTrainer: transformers' Trainer with the SaRFT loss."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from holdfast.data.collator import Example, RoleCollator, answer_span, positions
+from holdfast.losses.sarft import Direction, SafeLoss, SaRFTLoss, Span, sarft_loss
+from holdfast.models import Reference, reference_for
+
+
+@dataclass(frozen=True)
+class SaRFTSettings:
+    """The switches of `losses.sarft.sarft_loss`; the defaults are the preset `holdfast`."""
+
+    beta: float
+    ce_normaliser: Span = "response"
+    kl_span: Span = "response"
+    kl_direction: Direction = "forward"
+    safe_loss: SafeLoss = "kl"
+
+
+class SaRFTTrainer(Trainer):
+    """Fine-tunes a role into a model and anchors it to the reference on the rows flagged `harmful`.
+
+    The reference is asked about flagged rows only; a batch without any costs what plain fine-tuning costs.
+    The loss of an optimiser step is the mean over all its rows, however they are split into micro-batches and
+    devices.
+
+    Args:
+        model: the policy, not yet trained. A PeftModel is its own reference with its adapters off; of any other
+            model a frozen copy is made if a row is flagged.
+        args: `remove_unused_columns` must be False.
+        settings: the loss.
+        train_dataset, eval_dataset: encoded rows (`Example`), flagged by a selector.
+        pad_token_id: the tokenizer's.
+        reference: overrides the reference above.
+        kwargs: anything else that Trainer takes, for example `callbacks` or `processing_class`.
+    """
+
+    # `get_batch_samples` counts the rows of a whole optimiser step and `compute_loss` divides by them.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module,
+        args: TrainingArguments,
+        *,
+        settings: SaRFTSettings,
+        train_dataset: Sequence[Example],
+        pad_token_id: int,
+        eval_dataset: Sequence[Example] | None = None,
+        reference: Reference | None = None,
+        **kwargs: Any,
+    ):
+        anchored = settings.beta > 0 and any(
+            example.get("harmful", False) for example in (*train_dataset, *(eval_dataset or ()))
+        )
+        self.settings = settings
+        self.reference = (reference or reference_for(model)) if anchored else None
+        self._terms: defaultdict[str, list[Tensor]] = defaultdict(list)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=RoleCollator(pad_token_id),
+            **kwargs,
+        )
+        self.model_accepts_loss_kwargs = False
+        if self.reference is not None:
+            self.reference.to(self.args.device)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor]:
+        """The micro-batches of one optimiser step, and how many rows they hold over all devices."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        rows = torch.tensor(sum(len(batch["input_ids"]) for batch in batches), device=device)
+        return batches, self.accelerator.gather(rows).sum()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Sum over this micro-batch's rows / rows of the whole step; the plain mean in evaluation."""
+        labels, mask, harmful = inputs["labels"], inputs["attention_mask"], inputs["harmful"]
+        whole_sequence = self.settings.kl_span == "sequence"
+        forward = {
+            "input_ids": inputs["input_ids"],
+            "attention_mask": mask,
+            "position_ids": positions(mask),
+            "logits_to_keep": labels.shape[1] if whole_sequence else answer_span(labels),
+            "use_cache": False,
+        }
+        outputs = model(**forward)
+        loss = sarft_loss(
+            outputs.logits,
+            self._reference_logits(model, forward, harmful),
+            labels,
+            mask,
+            harmful,
+            **asdict(self.settings),
+        )
+        self._record(loss, harmful)
+        if num_items_in_batch is None:
+            mean = loss.total.mean()
+        else:
+            # DistributedDataParallel averages gradients over devices, the division is by all their rows.
+            mean = loss.total.sum() * self.accelerator.num_processes / num_items_in_batch
+        return (mean, outputs) if return_outputs else mean
+
+    def _reference_logits(self, model: nn.Module, forward: dict[str, Any], harmful: Tensor) -> Tensor | None:
+        """(F, K, V) logits of the frozen reference on the flagged rows, None where no row is flagged."""
+        if self.reference is None or not harmful.any():
+            return None
+        flagged = {key: value[harmful] if isinstance(value, Tensor) else value for key, value in forward.items()}
+        with self.accelerator.autocast():
+            return self.reference.logits(model, **flagged)
+
+    def _record(self, loss: SaRFTLoss, harmful: Tensor) -> None:
+        prefix = "" if self.model.training else "eval_"
+        self._terms[prefix + "role_loss"].append(loss.role)
+        self._terms[prefix + "safety_loss"].append(loss.safety)
+        self._terms[prefix + "flagged_share"].append(harmful.float())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means of the loss's terms since the last log."""
+        prefix = "eval_" if "eval_loss" in logs else ""
+        for name in ("role_loss", "safety_loss", "flagged_share"):
+            recorded = self._terms.pop(prefix + name, None)
+            if recorded:
+                logs[prefix + name] = torch.cat(recorded).mean().item()
+        super().log(logs, start_time)

@@ -1,0 +1,24 @@
+import torch
+
+from holdfast.data.collator import RoleCollator, answer_span, positions
+
+
+def test_the_docstring_s_example():
+    batch = RoleCollator(pad_token_id=0)(
+        [
+            {"input_ids": [5, 6, 7], "trained": [False, False, True], "harmful": True},
+            {"input_ids": [8, 9], "trained": [False, True]},
+        ]
+    )
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [0, 8, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 1, 1]]
+    assert batch["labels"].tolist() == [[-100, -100, 7], [-100, -100, 9]]
+    assert batch["harmful"].tolist() == [True, False]
+    assert positions(batch["attention_mask"]).tolist() == [[0, 1, 2], [0, 0, 1]]
+
+
+def test_answer_span_reaches_back_to_the_first_predicting_position():
+    labels = torch.tensor([[-100, -100, -100, 4], [-100, -100, 5, 6]])
+    assert answer_span(labels) == 3
+    assert answer_span(torch.tensor([[-100, 1]])) == 2
+    assert answer_span(torch.tensor([[2, 1]])) == 2
