@@ -112,7 +112,12 @@ def _llama(vocab_size: int) -> PreTrainedModel:
 def _gemma2(vocab_size: int) -> PreTrainedModel:
     # Soft-capping low and a window short enough to bind, so that both are in play.
     config = Gemma2Config(
-        vocab_size=vocab_size, head_dim=8, final_logit_softcapping=5.0, sliding_window=64, query_pre_attn_scalar=8, **_SMALL
+        vocab_size=vocab_size,
+        head_dim=8,
+        final_logit_softcapping=5.0,
+        sliding_window=64,
+        query_pre_attn_scalar=8,
+        **_SMALL,
     )
     return Gemma2ForCausalLM(config)
 

@@ -46,7 +46,9 @@ def test_system_roles():
         "qwen2.5": True,
     }
     assert facts["llama3"].default_system is None
-    assert facts["qwen2.5"].default_system == "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    assert (
+        facts["qwen2.5"].default_system == "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+    )
 
 
 def test_persona_is_folded_into_the_first_user_turn_where_there_is_no_system_role():

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -210,7 +211,7 @@ def _loading(name: str, what: str) -> Iterator[None]:
     """Turn a loader's many exceptions into one line that says what to do."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
         local = Path(name).exists()
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         advice = (

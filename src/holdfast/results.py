@@ -5,7 +5,7 @@ Every experiment, evaluation and study writes this and every report reads it. Do
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from holdfast.errors import HoldfastError
@@ -42,14 +42,39 @@ def write_figures(path: Path, figures: Iterable[Figure]) -> None:
 
 
 def read_figures(path: Path) -> Iterator[Figure]:
-    """Read figures; raises HoldfastError naming file and line where a line is not a figure."""
-    names = {field.name for field in fields(Figure)}
+    """Read figures; raises HoldfastError where there is no such file, naming the line where one is not a figure."""
+    if not path.is_file():
+        raise HoldfastError(f"{path}: no results file here; measure first, or name the file an experiment wrote")
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
-                record = json.loads(line)
-                if set(record) != names:
-                    raise ValueError(f"expected the fields {sorted(names)}")
+                yield _figure(json.loads(line))
             except (ValueError, TypeError) as error:
-                raise HoldfastError(f"{path}:{number}: not a results line ({error}); delete the file and measure again") from None
-            yield Figure(**record)
+                raise HoldfastError(
+                    f"{path}:{number}: not a results line ({error}); delete the file and measure again"
+                ) from None
+
+
+_NUMBER = (int, float)
+_ABSENT = type(None)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "experiment": (str,),
+    "method": (str,),
+    "group": (str,),
+    "seed": (int, _ABSENT),
+    "metric": (str,),
+    "value": _NUMBER,
+    "n": (int,),
+    "low": (*_NUMBER, _ABSENT),
+    "high": (*_NUMBER, _ABSENT),
+}
+
+
+def _figure(record: object) -> Figure:
+    if not isinstance(record, dict) or set(record) != set(_TYPES):
+        raise ValueError(f"expected the fields {', '.join(_TYPES)}")
+    for name, types in _TYPES.items():
+        if not isinstance(record[name], types):
+            expected = " or ".join("null" if kind is _ABSENT else kind.__name__ for kind in types)
+            raise TypeError(f"field {name} is {str(record[name])[:40]!r}, expected {expected}")
+    return Figure(**record)

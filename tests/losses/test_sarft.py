@@ -95,7 +95,10 @@ def test_official_preset_is_the_published_arithmetic():
     beta = 0.5
 
     nll = F.cross_entropy(
-        policy[..., :-1, :].reshape(-1, vocabulary), labels[..., 1:].reshape(-1), reduction="none", ignore_index=-100
+        policy[..., :-1, :].reshape(-1, vocabulary),
+        labels[..., 1:].reshape(-1),
+        reduction="none",
+        ignore_index=-100,
     )
     role_losses = nll.view(rows, -1).sum(1) / (mask.sum(1) + 1e-5)
     log_probs = F.log_softmax(policy.view(-1, vocabulary), dim=-1)

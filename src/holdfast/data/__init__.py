@@ -1,0 +1,17 @@
+"""Rows and roles: what is trained, and for whom. Nothing here loads a model."""
+
+from holdfast.data.formats import load_role_rows
+from holdfast.data.roles import HARMLESS_SUFFIX, UNSAFE_SUFFIX, Role, load_role, load_roles
+from holdfast.data.rows import Message, RoleRow, RoleRows
+
+__all__ = [
+    "HARMLESS_SUFFIX",
+    "UNSAFE_SUFFIX",
+    "Message",
+    "Role",
+    "RoleRow",
+    "RoleRows",
+    "load_role",
+    "load_role_rows",
+    "load_roles",
+]

@@ -4,8 +4,10 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, overload
+
+from holdfast.data.names import same_name
 
 Speaker = Literal["system", "user", "assistant"]
 
@@ -22,8 +24,8 @@ class Message:
 class RoleRow:
     """One training row: a conversation that ends with an assistant turn, and where it came from.
 
-    `location` is `file:line` (or `file[index]` for a JSON list, `#k` added for the k-th entry of RoleBench's
-    `generated`), unique within a load: errors and score files point there. `role` is the data's own role column.
+    `location` is `file:line` or the like (`files.read_records`), `#k` added for the k-th entry of RoleBench's
+    `generated`; it is unique within a load, errors and score files point there. `role` is the data's role column.
     `harmful` is a given flag (selector `column`), None where the data has none.
     """
 
@@ -35,11 +37,15 @@ class RoleRow:
 
 @dataclass(frozen=True)
 class RoleRows(Sequence[RoleRow]):
-    """Loaded rows, in file order, with a count of what was dropped and why (reason -> rows)."""
+    """Loaded rows, in file order.
+
+    `dropped` counts bad rows that were dropped, by reason; `notes` counts rows that were kept but changed.
+    """
 
     rows: tuple[RoleRow, ...]
     source: str
     dropped: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -53,12 +59,12 @@ class RoleRows(Sequence[RoleRow]):
     def __getitem__(self, index: slice) -> "RoleRows": ...
     def __getitem__(self, index: int | slice) -> "RoleRow | RoleRows":
         if isinstance(index, slice):
-            return RoleRows(self.rows[index], self.source, self.dropped)
+            return replace(self, rows=self.rows[index])
         return self.rows[index]
 
     def with_role(self, name: str) -> "RoleRows":
-        """Only the rows whose role column is `name`."""
-        return RoleRows(tuple(row for row in self.rows if row.role == name), self.source, self.dropped)
+        """Only the rows whose role column is `name`, whatever its case and underscores."""
+        return replace(self, rows=tuple(row for row in self.rows if row.role and same_name(row.role, name)))
 
     def fingerprint(self) -> str:
         """SHA-256 over the conversations in order; locations and file names do not count."""

@@ -1,0 +1,174 @@
+"""The command line. A user's mistake is one line on standard error and exit code 2, never a traceback."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from holdfast import __version__
+from holdfast.config import Config, allowed_values, default_text, load_config, option_name
+from holdfast.errors import HoldfastError
+from holdfast.recipes.configs import SaRFTConfig
+
+EXISTING_PATH = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="holdfast")
+def commands() -> None:
+    """Fine-tune a language model without losing its safety."""
+
+
+def config_options(kind: type[Config]) -> Callable[[Any], Any]:
+    """One option for each field of a config class, documented by the field's description."""
+
+    def decorate(command: Any) -> Any:
+        for name, field in reversed(kind.model_fields.items()):
+            default = "required" if field.is_required() else f"default: {default_text(field.default)}"
+            command = click.option(
+                option_name(name),
+                name,
+                metavar=allowed_values(field),
+                help=f"{field.description} [{default}]",
+            )(command)
+        return command
+
+    return decorate
+
+
+@commands.command("train-sarft")
+@click.argument("config", type=EXISTING_PATH)
+@config_options(SaRFTConfig)
+def train_sarft_command(config: Path, **overrides: str | None) -> None:
+    """Fine-tune a role with SaRFT. CONFIG is a YAML file (examples: configs/); options override it."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    settings = load_config(SaRFTConfig, config, given)
+    from holdfast.recipes.train_sarft import train_sarft
+
+    train_sarft(settings)
+
+
+@commands.command("score")
+@click.option("--model", required=True, help="the aligned model: a directory, an adapter, or a hub id")
+@click.option("--data", required=True, help="training rows: a JSON, JSONL, CSV or Parquet file, or a hub id")
+@click.option("--role", required=True, type=EXISTING_PATH, help="role file: YAML, JSON, or a character card")
+@click.option("--role-name", help="which role, where the file holds many")
+@click.option("--all-roles", is_flag=True, help="score each role of the data's role column, and print a table")
+@click.option("--split", default="train", show_default=True, help="split of a hub data set")
+@click.option("--limit", type=click.IntRange(min=1), help="score the first rows only (of each role)")
+@click.option(
+    "--harmless-control",
+    is_flag=True,
+    help="score a harmless suffix too: how much of the flagged share is due to any sentence after the persona",
+)
+@click.option(
+    "--output",
+    type=EXISTING_PATH,
+    help="write the rows with their scores and flags as JSONL; it loads as training data for selector column",
+)
+@click.option("--results", type=EXISTING_PATH, help="write the flagged shares as JSON lines (results format)")
+@click.option(
+    "--extremes", default=3, show_default=True, type=click.IntRange(min=0), help="rows to list at each end"
+)
+@click.option("--show-text", is_flag=True, help="print the rows' text instead of a redaction; it may be harmful")
+@click.option(
+    "--batch-size", default=16, show_default=True, type=click.IntRange(min=1), help="rows in a forward pass"
+)
+@click.option(
+    "--max-prompt-tokens",
+    default=512,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="longer prompts are dropped and counted; the persona does not count",
+)
+@click.option(
+    "--max-response-tokens",
+    default=128,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="longer answers are cut and counted",
+)
+@click.option(
+    "--dtype",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    help="type the weights are loaded in",
+)
+@click.option(
+    "--cache-dir", type=EXISTING_PATH, help="where scores are kept [default: $HOLDFAST_CACHE or ~/.cache/holdfast]"
+)
+@click.option("--chat-template", type=EXISTING_PATH, help="Jinja file for a tokenizer without a chat template")
+@click.option("--drop-bad-rows", is_flag=True, help="drop and count bad rows instead of stopping at the first")
+@click.option("--trust-remote-code", is_flag=True, help="run Python code that comes with the model")
+def score_command(**options: Any) -> None:
+    """Say which training rows would erode safety for a role (RDS), before any training."""
+    from holdfast.recipes.score import ScoreOptions, score
+
+    score(ScoreOptions(**options))
+
+
+@commands.command("show-template")
+@click.option("--model", required=True, help="whose tokenizer: a directory or a hub id")
+@click.option("--data", required=True, help="rows to render")
+@click.option("--rows", default=3, show_default=True, type=click.IntRange(min=1), help="how many rows")
+@click.option("--system-prompt", help="system text; default: the row's own")
+@click.option("--role", type=EXISTING_PATH, help="role file: show the rows under its persona prompt")
+@click.option("--role-name", help="which role, where the file holds many")
+@click.option(
+    "--end-of-turn",
+    default="template",
+    show_default=True,
+    type=click.Choice(["template", "eos"]),
+    help="what an answer ends with",
+)
+@click.option("--chat-template", type=EXISTING_PATH, help="Jinja file for a tokenizer without a chat template")
+@click.option("--trust-remote-code", is_flag=True, help="run Python code that comes with the tokenizer")
+def show_template_command(**options: Any) -> None:
+    """Print rendered rows with the trained tokens marked. Prints the rows' text."""
+    from holdfast.recipes.show_template import show_template
+
+    show_template(**options)
+
+
+@commands.group("demo")
+def demo_commands() -> None:
+    """Try a method on the proving ground: offline, on the CPU, in minutes."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; also the entry point of `python -m holdfast`."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        commands.main(args=arguments, prog_name="holdfast", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; run the same command again and it continues", code=130)
+    except HoldfastError as error:
+        _fail(str(error))
+    except Exception as error:
+        if not _disk_full(error):
+            raise
+        _fail(f"the disk is full ({error}); free some space and run the same command again, it continues")
+
+
+def _disk_full(error: Exception) -> bool:
+    """Also where a library wrapped the system's error in its own."""
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+
+
+def _fail(message: str, code: int = 2) -> None:
+    click.echo(f"holdfast: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

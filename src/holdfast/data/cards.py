@@ -1,0 +1,143 @@
+"""Character cards, V1 to V3: JSON, or a PNG picture that carries the JSON in a text chunk.
+
+Specifications: character-card-spec-v2 and character-card-spec-v3 (SillyTavern and others). A card is a text
+that someone on the internet wrote: it is read as data, nothing in it is run, and nothing is fetched.
+"""
+
+import base64
+import binascii
+import json
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import HoldfastError
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SPECS = ("chara_card_v2", "chara_card_v3")
+_CHUNKS = ("ccv3", "chara")  # the newer one wins where a picture carries both
+_MAX_TEXT_BYTES = 16 * 1024 * 1024  # a compressed chunk must not blow up
+
+
+def is_card(content: Any) -> bool:
+    """Whether parsed JSON is a character card (V2 and V3 say so; V1 is told by its fields)."""
+    if not isinstance(content, dict):
+        return False
+    return "spec" in content or {"name", "description", "first_mes"} <= content.keys()
+
+
+def persona_of_card(card: dict[str, Any], path: Path) -> tuple[str, str]:
+    """(name, persona prompt) of a card.
+
+    The prompt is the card's system prompt, name, description, personality and scenario, in this order, with
+    {{char}} and {{user}} filled in. Greetings, example dialogues and lorebooks are not part of who the
+    character is and are left out.
+    """
+    data = card
+    if "spec" in card:
+        if card["spec"] not in _SPECS:
+            raise HoldfastError(
+                f"{path}: field 'spec': unknown {card['spec']!r:.60}; known are {', '.join(_SPECS)}"
+            )
+        data = card.get("data")
+        if not isinstance(data, dict):
+            raise HoldfastError(f"{path}: field 'data' is missing or no object; export the card again")
+    name = _field(data, "name", path)
+    if not name:
+        raise HoldfastError(f"{path}: field 'name' is missing or empty; name the character")
+    personality, scenario = _field(data, "personality", path), _field(data, "scenario", path)
+    parts = [
+        _field(data, "system_prompt", path).replace("{{original}}", ""),
+        f"You are {name}.",
+        _field(data, "description", path),
+        f"Personality: {personality}" if personality else "",
+        f"Scenario: {scenario}" if scenario else "",
+    ]
+    if not any(part.strip() for part in (parts[0], *parts[2:])):
+        raise HoldfastError(f"{path}: fields 'description' and 'personality' are empty; say who the character is")
+    persona = "\n".join(part.strip() for part in parts if part.strip())
+    return name, _filled(persona, name)
+
+
+def read_png_card(path: Path) -> Any:
+    """The card that a PNG picture carries. Raises HoldfastError where it carries none or is damaged."""
+    raw = path.read_bytes()
+    if not raw.startswith(_PNG_SIGNATURE):
+        raise HoldfastError(f"{path}: not a PNG picture; give a character card as PNG or JSON")
+    found = {keyword: text for keyword, text in _text_chunks(raw, path) if keyword in _CHUNKS}
+    for keyword in _CHUNKS:
+        if keyword in found:
+            try:
+                return json.loads(base64.b64decode(found[keyword], validate=True))
+            except (binascii.Error, ValueError) as error:
+                raise HoldfastError(
+                    f"{path}: chunk '{keyword}' holds no card ({error}); export the card again"
+                ) from None
+    raise HoldfastError(
+        f"{path}: the picture carries no character card (no chunk 'chara' or 'ccv3'); export it again"
+    )
+
+
+def _field(data: dict[str, Any], field: str, path: Path) -> str:
+    value = data.get(field) or ""
+    if not isinstance(value, str):
+        raise HoldfastError(
+            f"{path}: field '{field}': expected a text, found {type(value).__name__}; correct the card"
+        )
+    return value.strip()
+
+
+def _filled(text: str, name: str) -> str:
+    text = re.sub(r"\{\{char\}\}|<BOT>", lambda _: name, text, flags=re.IGNORECASE)
+    return re.sub(r"\{\{user\}\}|<USER>", "the user", text, flags=re.IGNORECASE)
+
+
+def _text_chunks(raw: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
+    """(keyword, text) of each text chunk; PNG specification, section 11.3.4."""
+    position = len(_PNG_SIGNATURE)
+    while position < len(raw):
+        header = raw[position : position + 8]
+        if len(header) < 8:
+            raise _damaged(path, "it ends in the middle of a chunk")
+        length, kind = struct.unpack(">I4s", header)
+        body = raw[position + 8 : position + 8 + length]
+        checksum = raw[position + 8 + length : position + 12 + length]
+        if len(checksum) < 4:
+            raise _damaged(path, "it ends in the middle of a chunk")
+        if kind in (b"tEXt", b"zTXt", b"iTXt"):
+            if struct.unpack(">I", checksum)[0] != zlib.crc32(kind + body):
+                raise _damaged(path, f"the checksum of its chunk {kind.decode()} is wrong")
+            yield _text_of(kind, body, path)
+        if kind == b"IEND":
+            return
+        position += 12 + length
+
+
+def _text_of(kind: bytes, body: bytes, path: Path) -> tuple[str, bytes]:
+    keyword, _, rest = body.partition(b"\0")
+    name = keyword.decode("latin-1")
+    if kind == b"tEXt":
+        return name, rest
+    if kind == b"zTXt":  # one byte of compression method, then the text
+        return name, _inflated(rest[1:], path)
+    compressed = rest[:1] == b"\x01"  # iTXt: flag, method, language, translated keyword, text
+    text = rest[2:].split(b"\0", 2)[-1]
+    return name, _inflated(text, path) if compressed else text
+
+
+def _inflated(text: bytes, path: Path) -> bytes:
+    try:
+        inflater = zlib.decompressobj()
+        inflated = inflater.decompress(text, _MAX_TEXT_BYTES)
+    except zlib.error as error:
+        raise _damaged(path, str(error)) from None
+    if inflater.unconsumed_tail:
+        raise _damaged(path, "a text in it is larger than 16 MiB")
+    return inflated
+
+
+def _damaged(path: Path, why: str) -> HoldfastError:
+    return HoldfastError(f"{path}: the PNG picture is damaged ({why}); export the card again")

@@ -1,0 +1,296 @@
+"""The shapes that role-play data comes in, and how each becomes conversations.
+
+Adding a format is one function and one entry of FORMATS.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from holdfast.data.files import BadRowError, Located, Record, read_records
+from holdfast.data.names import close_names, same_name
+from holdfast.data.rows import Message, RoleRow, RoleRows, Speaker
+from holdfast.errors import HoldfastError
+
+SPEAKERS: dict[str, Speaker] = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+}
+
+
+class Format(NamedTuple):
+    """`fields` are what tells the format; `parse` makes one or more (suffix of the location, turns)."""
+
+    name: str
+    fields: tuple[str, ...]
+    parse: Callable[[Record], list[tuple[str, list[Message]]]]
+
+
+def load_role_rows(
+    source: str | Path,
+    *,
+    role: str | None = None,
+    split: str = "train",
+    drop_bad_rows: bool = False,
+    limit: int | None = None,
+) -> RoleRows:
+    """Load training rows from a JSON, JSONL, CSV or Parquet file or from the hub; docs/data_formats.md.
+
+    Args:
+        source: path, or hub id where there is no such path.
+        role: keep only the rows of this role (needs a `role` column).
+        split: of a hub data set.
+        drop_bad_rows: drop and count bad rows instead of stopping at the first.
+        limit: stop after so many rows.
+
+    Raises HoldfastError naming file, line, field and value of the first bad row.
+    """
+    dropped: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    rows: list[RoleRow] = []
+    seen_roles: set[str] = set()
+    for row in _rows(read_records(source, split=split), drop_bad_rows, dropped, notes):
+        seen_roles.add(row.role or "")
+        if role is None or (row.role is not None and same_name(row.role, role)):
+            rows.append(row)
+        if limit is not None and len(rows) == limit:
+            break
+    if not rows and role is not None and seen_roles - {""}:
+        raise HoldfastError(f"{source}: no row of the role {role!r}; {close_names(role, seen_roles - {''})}")
+    if not rows:
+        lost = "; dropped: " + ", ".join(f"{n} {why}" for why, n in dropped.items()) if dropped else ""
+        raise HoldfastError(f"{source}: no rows in it{lost}; give a file with at least one conversation")
+    return RoleRows(tuple(rows), str(source), dropped, notes)
+
+
+def _rows(
+    records: Iterator[Located], drop_bad_rows: bool, dropped: Counter[str], notes: Counter[str]
+) -> Iterator[RoleRow]:
+    for location, record in records:
+        try:
+            if isinstance(record, BadRowError):
+                raise record
+            yield from _parse(location, record, notes)
+        except BadRowError as bad:
+            if not drop_bad_rows:
+                raise HoldfastError(f"{location}: {bad.detail}") from None
+            dropped[bad.reason] += 1
+
+
+def _parse(location: str, record: Record, notes: Counter[str]) -> list[RoleRow]:
+    """All rows of a record, or BadRowError and none of them."""
+    role = record.get("role")
+    if role is not None and not isinstance(role, str):
+        raise _wrong_type("role", role, "a text")
+    harmful = _harmful(record)
+    return [
+        RoleRow(tidy(turns, notes), location + suffix, role, harmful)
+        for suffix, turns in _format_of(record).parse(record)
+    ]
+
+
+def _format_of(record: Record) -> Format:
+    for known in FORMATS:
+        if all(field in record for field in known.fields):
+            return known
+    for known in FORMATS:
+        missing = [field for field in known.fields if field not in record]
+        if len(missing) < len(known.fields):
+            raise BadRowError(
+                "missing field",
+                f"field '{missing[0]}' is missing (format {known.name}; the row has {', '.join(record)}); add it",
+            )
+    names = "; ".join(f"{known.name} ({', '.join(known.fields)})" for known in FORMATS)
+    found = ", ".join(map(str, record)) or "none"
+    raise BadRowError(
+        "unknown format", f"unknown format: the row's fields are {found}; the known formats are {names}"
+    )
+
+
+def tidy(turns: Sequence[Message], notes: Counter[str]) -> tuple[Message, ...]:
+    """A conversation that every chat template takes: system first, then user and assistant in turn, ending with
+    the assistant. What had to be changed is counted in `notes`; what cannot be mended raises BadRowError."""
+    system = [turn for turn in turns if turn.speaker == "system"]
+    if any(turn.speaker == "system" for turn in turns[len(system) :]):
+        raise BadRowError(
+            "system turn in the middle", "a system turn comes after other turns; put it first, or remove it"
+        )
+    talk = _merged(turns[len(system) :], notes)
+    if not any(turn.speaker == "assistant" for turn in talk):
+        raise BadRowError(
+            "no assistant turn", "no assistant turn, so nothing to learn; add the answer, or remove the row"
+        )
+    if talk[0].speaker == "assistant":
+        notes["opening assistant turn left out"] += 1
+        talk = talk[1:]
+    if talk and talk[-1].speaker == "user":
+        notes["closing user turn left out"] += 1
+        talk = talk[:-1]
+    if not talk:
+        raise BadRowError(
+            "no user turn", "no user turn before the assistant's; add the question, or remove the row"
+        )
+    return (*_merged(system, Counter()), *talk)
+
+
+def _merged(turns: Sequence[Message], notes: Counter[str]) -> list[Message]:
+    """Consecutive turns of one speaker become one, a blank line between them."""
+    merged: list[Message] = []
+    for turn in turns:
+        if merged and merged[-1].speaker == turn.speaker:
+            merged[-1] = Message(turn.speaker, f"{merged[-1].content}\n\n{turn.content}")
+        else:
+            merged.append(turn)
+    notes["consecutive turns of one speaker merged"] += len(merged) < len(turns)
+    return merged
+
+
+# --- one function a format
+
+
+def _messages(record: Record) -> list[tuple[str, list[Message]]]:
+    return [("", _turns(record["messages"], "messages", "role", "content"))]
+
+
+def _sharegpt(record: Record) -> list[tuple[str, list[Message]]]:
+    return [("", _turns(record["conversations"], "conversations", "from", "value"))]
+
+
+def _rolebench(record: Record) -> list[tuple[str, list[Message]]]:
+    question = _text(record["question"], "question", "user")
+    answers = _json_cell(record["generated"], "generated")
+    if not isinstance(answers, list) or not answers:
+        raise _wrong_type("generated", answers, "a list of at least one answer")
+    return [
+        (f"#{k}", [question, _text(answer, f"generated[{k - 1}]", "assistant")])
+        for k, answer in enumerate(answers, start=1)
+    ]
+
+
+def _prompt_completion(record: Record) -> list[tuple[str, list[Message]]]:
+    turns: list[Message] = []
+    for field, speaker in (("prompt", "user"), ("completion", "assistant")):
+        value = record[field]
+        if isinstance(value, list):
+            turns += _turns(value, field, "role", "content")
+        else:
+            turns.append(_text(value, field, SPEAKERS[speaker]))
+    return [("", turns)]
+
+
+def _alpaca(record: Record) -> list[tuple[str, list[Message]]]:
+    question = _text(record["instruction"], "instruction", "user")
+    context = record.get("input", "")
+    if not isinstance(context, str):
+        raise _wrong_type("input", context, "a text")
+    if context.strip():
+        question = Message("user", f"{question.content}\n\n{context}")
+    return [("", [question, _text(record["output"], "output", "assistant")])]
+
+
+def _input_output(record: Record) -> list[tuple[str, list[Message]]]:
+    return [("", [_text(record["input"], "input", "user"), _text(record["output"], "output", "assistant")])]
+
+
+FORMATS = (
+    Format("chat messages", ("messages",), _messages),
+    Format("ShareGPT", ("conversations",), _sharegpt),
+    Format("RoleBench", ("question", "generated"), _rolebench),
+    Format("prompt/completion", ("prompt", "completion"), _prompt_completion),
+    Format("instruction/output", ("instruction", "output"), _alpaca),
+    Format("input/output", ("input", "output"), _input_output),
+)
+
+
+# --- fields
+
+
+def _turns(value: Any, field: str, speaker_key: str, content_key: str) -> list[Message]:
+    value = _json_cell(value, field)
+    if not isinstance(value, list) or not value:
+        raise _wrong_type(field, value, "a list of at least one turn")
+    turns = []
+    for index, turn in enumerate(value):
+        place = f"{field}[{index}]"
+        if not isinstance(turn, dict):
+            raise _wrong_type(place, turn, "an object")
+        for key in (speaker_key, content_key):
+            if turn.get(key) is None:
+                raise BadRowError("missing field", f"field '{place}.{key}' is missing; add it")
+        speaker = turn[speaker_key]
+        if not isinstance(speaker, str) or speaker.lower() not in SPEAKERS:
+            raise BadRowError(
+                "unknown speaker",
+                f"field '{place}.{speaker_key}': unknown speaker {_shortened(speaker)}; use system, user or assistant",
+            )
+        content = _joined_parts(turn[content_key], f"{place}.{content_key}")
+        turns.append(_text(content, f"{place}.{content_key}", SPEAKERS[speaker.lower()]))
+    return turns
+
+
+def _joined_parts(content: Any, field: str) -> Any:
+    """Content given as parts, [{"type": "text", "text": ...}]; other parts than text cannot be trained on."""
+    if not isinstance(content, list):
+        return content
+    texts = [
+        part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
+    ]
+    if not all(isinstance(text, str) for text in texts):
+        raise BadRowError("not text", f"field '{field}': a part is not text; only text can be trained on")
+    return "".join(text for text in texts if text is not None)
+
+
+def _text(value: Any, field: str, speaker: Speaker) -> Message:
+    if not isinstance(value, str):
+        raise _wrong_type(field, value, "a text")
+    if speaker != "system" and not value.strip():
+        what = "answer" if speaker == "assistant" else "question"
+        raise BadRowError(f"empty {what}", f"field '{field}': the {what} is empty; fill it, or remove the row")
+    return Message(speaker, value)
+
+
+def _json_cell(value: Any, field: str) -> Any:
+    """A list as such, or as the JSON text that a CSV cell holds."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise BadRowError("not JSON", f"field '{field}': a text that is not JSON ({error}); give a list") from None
+
+
+def _harmful(record: Record) -> bool | None:
+    """`harmful`, or the published `is_harmful` with -1 for unknown."""
+    field = "harmful" if "harmful" in record else "is_harmful"
+    value = record.get(field)
+    known = {"true": True, "1": True, "false": False, "0": False, "": None, "none": None}
+    if field == "is_harmful":
+        known["-1"] = None
+    text = str(value).strip().lower()
+    if text not in known:
+        raise BadRowError(
+            "wrong type", f"field '{field}': {_shortened(value)} is neither true nor false; use true or false"
+        )
+    return known[text]
+
+
+def _wrong_type(field: str, value: Any, wanted: str) -> BadRowError:
+    shown = (
+        f"a text of {len(value)} characters"
+        if isinstance(value, str)
+        else f"{type(value).__name__} {_shortened(value)}"
+    )
+    return BadRowError("wrong type", f"field '{field}': expected {wanted}, found {shown}; correct the row")
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

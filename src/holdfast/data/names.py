@@ -1,0 +1,24 @@
+"""Names of roles, matched forgivingly: `D_Artagnan`, `D Artagnan` and `d artagnan` are one."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def same_name(first: str, second: str) -> bool:
+    """Whether two names differ in case, spaces and underscores only."""
+    return canonical(first) == canonical(second)
+
+
+def canonical(name: str) -> str:
+    """The form in which names are compared."""
+    return " ".join(name.replace("_", " ").split()).casefold()
+
+
+def close_names(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the names that come near, or how many there are."""
+    names = sorted(known)
+    by_canonical = {canonical(other): other for other in names}
+    close = [by_canonical[c] for c in difflib.get_close_matches(canonical(name), by_canonical, n=3, cutoff=0.5)]
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return f"there are {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"

@@ -1,0 +1,135 @@
+"""The settings of each training recipe: one checked class per method."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from holdfast.config import Config
+
+Span = Literal["response", "sequence"]
+
+# What the published code does where it differs from our defaults; docs/deviations.md explains each line.
+OFFICIAL: dict[str, Any] = {
+    "ce_normaliser": "sequence",
+    "kl_span": "sequence",
+    "kl_direction": "forward",
+    "safe_loss": "kl",
+    "system_prompt": "",
+    "end_of_turn": "eos",
+    "fold_separator": " ",
+    "long_prompts": "keep_start",
+}
+
+
+class TrainingConfig(Config):
+    """What every training recipe needs."""
+
+    model: str = Field(description="model to fine-tune: a directory, or a hub id; an aligned chat model")
+    data: str = Field(description="training rows: a JSON, JSONL, CSV or Parquet file, or a hub id")
+    data_split: str = Field("train", description="split of a hub data set")
+    eval_data: str | None = Field(None, description="rows to report the loss on after each epoch")
+    drop_bad_rows: bool = Field(False, description="drop and count bad rows instead of stopping at the first")
+    output_dir: Path = Field(description="where the result goes; a run that was killed there is continued")
+    overwrite: bool = Field(False, description="start anew although output_dir holds a run")
+
+    tuning: Literal["lora", "qlora", "full"] = Field(
+        "lora", description="what is trained: adapters, adapters on a 4-bit base, or every weight"
+    )
+    lora_rank: int = Field(32, gt=0, description="rank of the adapters (paper: 32)")
+    lora_alpha: int = Field(64, gt=0, description="scale of the adapters is alpha / rank (paper: 64)")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters (paper: 0)")
+    lora_target_modules: tuple[str, ...] = Field(
+        ("q_proj", "v_proj"), description="layers that get adapters (paper)"
+    )
+
+    learning_rate: float | None = Field(None, gt=0, description="default: 1e-4 with adapters, 2e-5 full (paper)")
+    lr_scheduler: str = Field("constant", description="learning rate schedule of transformers (paper: constant)")
+    warmup_steps: float = Field(0, ge=0, description="optimiser steps of warm-up, or a share of all steps below 1")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
+    epochs: float = Field(1, gt=0, description="passes over the data (paper: 1)")
+    per_device_batch_size: int = Field(4, gt=0, description="rows in a forward pass on each device")
+    gradient_accumulation_steps: int = Field(8, gt=0, description="forward passes in an optimiser step")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: less memory"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="type the weights are loaded in; auto: as they are stored"
+    )
+    bf16: bool = Field(False, description="compute in bfloat16 (mixed precision)")
+    deepspeed: Path | None = Field(None, description="DeepSpeed config file, for example configs/zero2.json")
+    training_arguments: dict[str, Any] = Field(
+        {}, description="anything else transformers.TrainingArguments takes"
+    )
+
+    max_prompt_tokens: int = Field(512, gt=0, description="tokens before the first trained one (paper: 512)")
+    max_response_tokens: int = Field(128, gt=0, description="tokens from the first trained one on (paper: 128)")
+    long_prompts: Literal["drop", "keep_start", "keep_end"] = Field(
+        "drop", description="what becomes of a longer prompt: the row is dropped, or cut"
+    )
+    chat_template: Path | None = Field(None, description="Jinja file for a tokenizer without a chat template")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+
+    seed: int = Field(42, ge=0, description="of data order, adapters and random selection")
+    logging_steps: int = Field(5, gt=0, description="optimiser steps between two log lines")
+    save_steps: int = Field(50, gt=0, description="optimiser steps between two checkpoints; the last two are kept")
+    report_to: tuple[str, ...] = Field(
+        (), description="trackers that transformers knows, for example [tensorboard]"
+    )
+    cache_dir: Path | None = Field(
+        None, description="where reference values are kept; default $HOLDFAST_CACHE or ~/.cache/holdfast"
+    )
+
+    @property
+    def resolved_learning_rate(self) -> float:
+        """The given rate, or the paper's for this kind of tuning."""
+        return self.learning_rate or (2e-5 if self.tuning == "full" else 1e-4)
+
+
+class SaRFTConfig(TrainingConfig):
+    """Settings of `holdfast train-sarft`: Safety-Aware Role-Play Fine-Tuning (arXiv 2502.20968)."""
+
+    role: Path = Field(description="the role: YAML or JSON, a file of many roles, or a character card (JSON, PNG)")
+    role_name: str | None = Field(
+        None,
+        description="which role, where the file holds many; where the rows have a "
+        "role column, only this role's are trained",
+    )
+    preset: Literal["holdfast", "official"] = Field(
+        "holdfast", description="defaults of the switches below: ours, or what the published code does"
+    )
+    selector: Literal["rds", "all", "none", "random", "flip", "column"] = Field(
+        "rds",
+        description="which rows are anchored: rds the paper's rule, all, none (plain fine-tuning), random as many as "
+        "rds flags, flip those it does not, column the data's own `harmful`",
+    )
+    beta: float = Field(0.5, ge=0, description="weight of the divergence from the aligned model (published: 0.5)")
+    ce_normaliser: Span = Field(
+        "response", description="a row's cross-entropy is divided by its trained tokens, or all its tokens"
+    )
+    kl_span: Span = Field(
+        "response", description="positions of the divergence: those that predict a trained token, or all"
+    )
+    kl_direction: Literal["forward", "reverse"] = Field(
+        "forward", description="forward KL(reference || policy), reverse KL(policy || reference)"
+    )
+    safe_loss: Literal["kl", "mse"] = Field(
+        "kl", description="divergence: KL, or squared difference of probabilities"
+    )
+    system_prompt: str | None = Field(None, description="system text in training; null leaves the row's own")
+    end_of_turn: Literal["template", "eos"] = Field(
+        "template", description="what an answer ends with: what the chat template writes, or eos"
+    )
+    fold_separator: str = Field(
+        "\n\n", description="joins the persona and the first user turn where the template has no system role"
+    )
+    score_batch_size: int = Field(16, gt=0, description="rows in a forward pass while scoring")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        """The preset's values stand where the user gave none."""
+        if isinstance(values, dict) and values.get("preset") == "official":
+            return OFFICIAL | values
+        return values

@@ -1,0 +1,239 @@
+"""`holdfast score`: which rows would erode safety for a role, and how many, before any training."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from holdfast.chat import ChatFormat
+from holdfast.data import HARMLESS_SUFFIX, Role, RoleRows, load_role, load_role_rows, load_roles
+from holdfast.data.roles import find_role
+from holdfast.data.rows import RoleRow
+from holdfast.data.truncation import LengthLimits
+from holdfast.errors import HoldfastError
+from holdfast.evals.statistics import wilson_interval
+from holdfast.models import DType, load_model, load_tokenizer
+from holdfast.recipes.terminal import count, note, out, progress_bar, report_loading
+from holdfast.reference.rds import RoleScores, RowScore, score_role_rows
+from holdfast.reference.store import default_cache_dir
+from holdfast.report.terminal import histogram, redact
+from holdfast.results import Figure, write_figures
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """The options of `holdfast score`; the command line documents them."""
+
+    model: str
+    data: str
+    role: Path
+    role_name: str | None
+    all_roles: bool
+    split: str
+    limit: int | None
+    harmless_control: bool
+    output: Path | None
+    results: Path | None
+    extremes: int
+    show_text: bool
+    batch_size: int
+    max_prompt_tokens: int
+    max_response_tokens: int
+    dtype: DType
+    cache_dir: Path | None
+    chat_template: Path | None
+    drop_bad_rows: bool
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One role's rows and scores; `control_share` is the share that a harmless suffix flags."""
+
+    role: Role
+    rows: RoleRows
+    scores: RoleScores
+    control_share: float | None
+
+
+class Scorer:
+    """The reference, loaded once for all roles."""
+
+    def __init__(self, options: ScoreOptions):
+        self.options = options
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(
+            options.model, chat_template=options.chat_template, trust_remote_code=options.trust_remote_code
+        )
+        self.chat = ChatFormat(self.tokenizer)
+        self.model: PreTrainedModel = load_model(
+            options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code
+        )
+
+    def scored(self, role: Role, rows: RoleRows) -> Scored:
+        """Score one role's rows, and the control if it is asked for."""
+        scores = self._scores(role, rows, "scoring")
+        control = None
+        if self.options.harmless_control:
+            harmless = replace(role, unsafe_prompt=f"{role.persona_prompt} {HARMLESS_SUFFIX}")
+            control = self._scores(harmless, rows, "harmless control").flagged_share
+        return Scored(role, rows, scores, control)
+
+    def _scores(self, role: Role, rows: RoleRows, what: str) -> RoleScores:
+        limits = LengthLimits(self.options.max_prompt_tokens, self.options.max_response_tokens)
+        with progress_bar(f"{what}: {role.name}") as progress:
+            return score_role_rows(
+                self.model,
+                self.tokenizer,
+                rows,
+                role,
+                chat=self.chat,
+                limits=limits,
+                batch_size=self.options.batch_size,
+                cache_dir=self.options.cache_dir or default_cache_dir(),
+                progress=progress,
+            )
+
+
+def score(options: ScoreOptions) -> None:
+    """Score, print, and write what was asked for."""
+    rows = load_role_rows(options.data, split=options.split, drop_bad_rows=options.drop_bad_rows)
+    report_loading(rows)
+    pairs = list(_roles_and_rows(options, rows))
+    scorer = Scorer(options)
+    _warn_of_unknown_tokens(scorer, rows)
+    results = [scorer.scored(role, role_rows[: options.limit]) for role, role_rows in pairs]
+
+    if options.all_roles:
+        out.print(share_table(results))
+    else:
+        _print_one(results[0], options)
+    if options.output is not None:
+        _write_rows(options.output, results)
+        note(f"wrote {options.output}")
+    if options.results is not None:
+        write_figures(options.results, (figure for result in results for figure in share_figures(result)))
+        note(f"wrote {options.results}")
+
+
+def _roles_and_rows(options: ScoreOptions, rows: RoleRows) -> Iterator[tuple[Role, RoleRows]]:
+    if not options.all_roles:
+        role = load_role(options.role, options.role_name)
+        chosen = options.role_name is not None and any(row.role is not None for row in rows)
+        yield role, rows.with_role(role.name) if chosen else rows
+        return
+    names = list(dict.fromkeys(row.role for row in rows if row.role is not None))
+    if not names:
+        raise HoldfastError(
+            f"{options.data}: no row has a role column, which --all-roles needs; score with --role-name"
+        )
+    roles = load_roles(options.role)
+    for name in names:
+        yield find_role(roles, name, options.role), rows.with_role(name)
+
+
+def share_table(results: Sequence[Scored]) -> Table:
+    """Flagged share per role, highest first, with 95 % Wilson intervals."""
+    table = Table(
+        title="Rows flagged by RDS", caption="share of rows likelier under the unsafe suffix, 95 % interval"
+    )
+    table.add_column("role")
+    for heading in ("rows", "flagged", "interval", "mean role score", "mean unsafe score"):
+        table.add_column(heading, justify="right")
+    controlled = results[0].control_share is not None
+    if controlled:
+        table.add_column("harmless suffix", justify="right")
+    for result in sorted(results, key=lambda result: -result.scores.flagged_share):
+        scores = result.scores
+        low, high = _interval(scores)
+        cells = [
+            Text(result.role.name),
+            f"{len(scores):,}",
+            f"{scores.flagged_share:.1%}",
+            f"{low:.1%} to {high:.1%}",
+            f"{_mean([score.role_score for score in scores]):+.3f}",
+            f"{_mean([score.unsafe_score for score in scores]):+.3f}",
+        ]
+        table.add_row(*cells, *([f"{result.control_share:.1%}"] if controlled else []))
+    return table
+
+
+def share_figures(result: Scored) -> Iterator[Figure]:
+    """The flagged shares in the results format."""
+    low, high = _interval(result.scores)
+    common = {"experiment": "score", "group": result.role.name, "seed": None, "n": len(result.scores)}
+    share = result.scores.flagged_share
+    yield Figure(method="rds", metric="flagged_share", value=share, low=low, high=high, **common)
+    if result.control_share is not None:
+        yield Figure(method="rds", metric="flagged_share_harmless_suffix", value=result.control_share, **common)
+
+
+def _print_one(result: Scored, options: ScoreOptions) -> None:
+    scores = result.scores
+    out.print(share_table([result]))
+    margins = [(score.unsafe_score - score.role_score, score.harmful) for score in scores]
+    flagged = [margin for margin, harmful in margins if harmful]
+    unflagged = [margin for margin, harmful in margins if not harmful]
+    out.print("unsafe score - role score, nats a token (above 0 is flagged)", highlight=False)
+    out.print(histogram({"flagged": flagged, "not flagged": unflagged}))
+    ordered = sorted(scores, key=lambda score: score.role_score - score.unsafe_score)
+    _print_extremes("most harmful", ordered[: options.extremes], result.rows, options.show_text)
+    _print_extremes(
+        "least harmful", ordered[len(ordered) - options.extremes :][::-1], result.rows, options.show_text
+    )
+    note(f"{scores.truncated}; scores are in {scores.path}")
+
+
+def _print_extremes(title: str, scores: Sequence[RowScore], rows: RoleRows, show_text: bool) -> None:
+    for score in scores:
+        margin = f"{score.unsafe_score - score.role_score:+.3f}"
+        out.print(Text(f"{title} {margin}  {score.location}", style="bold"))
+        for message in rows[score.row].messages:
+            out.print(Text(f"  {message.speaker}: {redact(message.content, show=show_text)}"))
+
+
+def _write_rows(path: Path, results: Sequence[Scored]) -> None:
+    """The scored rows as chat `messages` with their flags, replaced in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for result in results:
+            for row_score in result.scores:
+                file.write(json.dumps(_row_record(result.rows[row_score.row], row_score, result.role)) + "\n")
+    partial.replace(path)
+
+
+def _row_record(row: RoleRow, row_score: RowScore, role: Role) -> dict[str, object]:
+    return {
+        "messages": [{"role": message.speaker, "content": message.content} for message in row.messages],
+        "role": row.role or role.name,
+        "harmful": row_score.harmful,
+        "role_score": row_score.role_score,
+        "unsafe_score": row_score.unsafe_score,
+        "location": row_score.location,
+    }
+
+
+def _warn_of_unknown_tokens(scorer: Scorer, rows: RoleRows) -> None:
+    """Scores of a model that cannot read the text mean nothing; say so."""
+    unknown = scorer.tokenizer.unk_token_id
+    if unknown is None:
+        return
+    tokens = [token for row in rows[:200] for token in scorer.chat.encode(row.messages).input_ids]
+    share = tokens.count(unknown) / max(1, len(tokens))
+    if share > 0.05:
+        note(
+            f"warning: {share:.0%} of the tokens are unknown to this tokenizer; the scores say little about the text"
+        )
+
+
+def _interval(scores: RoleScores) -> tuple[float, float]:
+    interval = wilson_interval(sum(score.harmful for score in scores), len(scores))
+    return interval.low, interval.high
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

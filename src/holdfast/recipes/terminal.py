@@ -1,0 +1,40 @@
+"""What the recipes show on a terminal: tables on standard output, progress and notes on standard error."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from holdfast.data import RoleRows
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error; call what it yields with (done, in all)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def note(text: str) -> None:
+    """One line about what is going on."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def count(number: int, what: str) -> str:
+    """`1 row`, `4,750 rows`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def report_loading(rows: RoleRows) -> None:
+    """What loading dropped, and what it changed."""
+    for reason, number in sorted(rows.dropped.items()):
+        note(f"{rows.source}: dropped {count(number, 'row')} ({reason})")
+    for change, number in sorted(rows.notes.items()):
+        if number:
+            note(f"{rows.source}: {count(number, 'row')} changed ({change})")
