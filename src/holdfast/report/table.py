@@ -1,0 +1,157 @@
+"""Tables of figures: one row per method (or group), one column per metric, every cell with its interval."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from holdfast.errors import HoldfastError
+from holdfast.results import Figure
+
+MISSING = "–"  # not measured; never to be read as zero
+
+Rows = Literal["experiment", "method", "group"]
+
+
+class Column(NamedTuple):
+    """A metric to show, its heading, and which way is better (None: neither, or it depends)."""
+
+    metric: str
+    title: str
+    higher_is_better: bool | None = None
+
+    @property
+    def heading(self) -> str:
+        """The title with an arrow that points the better way."""
+        return self.title + {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+
+
+class Cell(NamedTuple):
+    """One number of a table; value None where it was not measured, low and high None where it has no interval."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+    @property
+    def number(self) -> str:
+        """The value to two decimals, or the sign for a missing one."""
+        return MISSING if self.value is None else f"{self.value:.2f}"
+
+    @property
+    def interval(self) -> str:
+        """The interval in brackets, or nothing."""
+        if self.value is None or self.low is None or self.high is None:
+            return ""
+        return f"[{self.low:.2f}, {self.high:.2f}]"
+
+    @property
+    def text(self) -> str:
+        """Number and interval, for example `0.91 [0.85, 0.95]`."""
+        return f"{self.number} {self.interval}".rstrip()
+
+
+class Row(NamedTuple):
+    """One line of a table: its label, and as many cells as the table has columns."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableData:
+    """A table before it is drawn. No cell is ever marked as the best: overlapping intervals do not rank."""
+
+    corner: str  # heading of the label column
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    caption: str = ""
+
+
+def build_table(
+    figures: Iterable[Figure],
+    *,
+    metrics: Sequence[Column],
+    rows: Rows = "method",
+    experiment: str | None = None,
+    method: str | None = None,
+    group: str | None = "mean",
+    seed: int | None = None,
+    labels: Mapping[str, str] | None = None,
+    caption: str = "",
+) -> TableData:
+    """Arrange figures: `rows` is the field that labels the lines; the other fields select what is shown.
+
+    The field named by `rows` selects nothing, and neither does one given as None, except that seed None means
+    the aggregates. Lines keep the order in which the figures come; `labels` renames them, and where it is given
+    also orders them. Raises HoldfastError if two figures claim one cell.
+    """
+    wanted = {"experiment": experiment, "method": method, "group": group}
+    del wanted[rows]
+    titles = {column.metric for column in metrics}
+    cells: dict[tuple[str, str], Cell] = {}
+    for figure in figures:
+        if figure.metric not in titles or figure.seed != seed:
+            continue
+        if any(value is not None and getattr(figure, field) != value for field, value in wanted.items()):
+            continue
+        key = (getattr(figure, rows), figure.metric)
+        if key in cells:
+            raise HoldfastError(
+                f"two figures for {rows} {key[0]!r}, metric {figure.metric!r}; "
+                f"select one with {' or '.join(wanted)}"
+            )
+        cells[key] = _cell(figure)
+    found = list(dict.fromkeys(line for line, _ in cells))
+    labels = labels or {}
+    ordered = [line for line in labels if line in found] + [line for line in found if line not in labels]
+    return TableData(
+        corner=rows.capitalize(),
+        columns=tuple(metrics),
+        rows=tuple(
+            Row(labels.get(line, line), tuple(cells.get((line, column.metric), Cell()) for column in metrics))
+            for line in ordered
+        ),
+        caption=caption,
+    )
+
+
+def to_rich(table: TableData) -> Table:
+    """The table for a terminal, intervals under their numbers; text is never read as rich's markup."""
+    drawn = Table(box=SIMPLE_HEAD, caption=Text(table.caption) if table.caption else None, caption_justify="left")
+    drawn.add_column(Text(table.corner), overflow="fold")
+    for column in table.columns:
+        drawn.add_column(Text(column.heading), justify="right")
+    for row in table.rows:
+        drawn.add_row(Text(row.label), *(_rich_cell(cell) for cell in row.cells))
+    return drawn
+
+
+def to_markdown(table: TableData) -> str:
+    """The table in GitHub's Markdown, ending in a newline."""
+    lines = [
+        [table.corner, *(column.heading for column in table.columns)],
+        ["---", *("---:" for _ in table.columns)],
+        *([row.label, *(cell.text for cell in row.cells)] for row in table.rows),
+    ]
+    text = "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
+    return text + (f"\n{_markdown_cell(table.caption)}\n" if table.caption else "")
+
+
+def _cell(figure: Figure) -> Cell:
+    if math.isnan(figure.value):  # a rate of which every answer was unscored
+        return Cell(n=figure.n)
+    return Cell(figure.value, figure.low, figure.high, figure.n)
+
+
+def _rich_cell(cell: Cell) -> Text:
+    return Text.assemble(cell.number, (f"\n{cell.interval}", "dim") if cell.interval else "")
+
+
+def _markdown_cell(text: str) -> str:
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
