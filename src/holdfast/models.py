@@ -19,6 +19,7 @@ from holdfast.errors import HoldfastError
 
 Tuning = Literal["lora", "qlora", "full"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+Policy = PreTrainedModel | PeftModel  # a causal language model, with or without adapters
 
 
 def load_tokenizer(
@@ -44,7 +45,7 @@ def load_model(
     quantise_4bit: bool = False,
     trust_remote_code: bool = False,
     device: str | None = None,
-) -> PreTrainedModel | PeftModel:
+) -> Policy:
     """Load a causal language model, or an adapter on its base, from a directory or the hub.
 
     Weights are read from safetensors only. `device` None takes the first GPU if there is one. With
@@ -61,11 +62,11 @@ def load_model(
     if quantise_4bit:
         options |= {"quantization_config": _four_bit_config(), "device_map": {"": device}}
     with _loading(base or name, "model"):
-        model = AutoModelForCausalLM.from_pretrained(base or name, **options)
+        model: Policy = AutoModelForCausalLM.from_pretrained(base or name, **options)
     if base is not None:
         with _loading(name, "adapter"):
-            model = PeftModel.from_pretrained(model, name)
-    return model if quantise_4bit else model.to(device)
+            model = PeftModel.from_pretrained(model, name)  # type: ignore[arg-type]
+    return model if quantise_4bit else model.to(device)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class LoraSettings:
     target_modules: tuple[str, ...] = ("q_proj", "v_proj")
 
 
-def add_lora(model: PreTrainedModel, settings: LoraSettings, *, quantised: bool = False) -> PeftModel:
+def add_lora(model: Policy, settings: LoraSettings, *, quantised: bool = False) -> PeftModel:
     """Put fresh adapters on a model and freeze the rest; adapters start as the identity."""
     if isinstance(model, PeftModel):
         raise HoldfastError(

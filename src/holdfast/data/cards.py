@@ -42,9 +42,9 @@ def persona_of_card(card: dict[str, Any], path: Path) -> tuple[str, str]:
             raise HoldfastError(
                 f"{path}: field 'spec': unknown {card['spec']!r:.60}; known are {', '.join(_SPECS)}"
             )
-        data = card.get("data")
-        if not isinstance(data, dict):
+        if not isinstance(card.get("data"), dict):
             raise HoldfastError(f"{path}: field 'data' is missing or no object; export the card again")
+        data = card["data"]
     name = _field(data, "name", path)
     if not name:
         raise HoldfastError(f"{path}: field 'name' is missing or empty; name the character")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from holdfast.chat import ChatFormat
 from holdfast.data import HARMLESS_SUFFIX, Role, RoleRows, load_role, load_role_rows, load_roles
@@ -69,9 +69,7 @@ class Scorer:
             options.model, chat_template=options.chat_template, trust_remote_code=options.trust_remote_code
         )
         self.chat = ChatFormat(self.tokenizer)
-        self.model: PreTrainedModel = load_model(
-            options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code
-        )
+        self.model = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
 
     def scored(self, role: Role, rows: RoleRows) -> Scored:
         """Score one role's rows, and the control if it is asked for."""
@@ -140,7 +138,7 @@ def share_table(results: Sequence[Scored]) -> Table:
     table = Table(
         title="Rows flagged by RDS", caption="share of rows likelier under the unsafe suffix, 95 % interval"
     )
-    table.add_column("role")
+    table.add_column("role", no_wrap=True)
     for heading in ("rows", "flagged", "interval", "mean role score", "mean unsafe score"):
         table.add_column(heading, justify="right")
     controlled = results[0].control_share is not None
@@ -149,7 +147,7 @@ def share_table(results: Sequence[Scored]) -> Table:
     for result in sorted(results, key=lambda result: -result.scores.flagged_share):
         scores = result.scores
         low, high = _interval(scores)
-        cells = [
+        cells: list[Text | str] = [
             Text(result.role.name),
             f"{len(scores):,}",
             f"{scores.flagged_share:.1%}",
@@ -164,11 +162,10 @@ def share_table(results: Sequence[Scored]) -> Table:
 def share_figures(result: Scored) -> Iterator[Figure]:
     """The flagged shares in the results format."""
     low, high = _interval(result.scores)
-    common = {"experiment": "score", "group": result.role.name, "seed": None, "n": len(result.scores)}
-    share = result.scores.flagged_share
-    yield Figure(method="rds", metric="flagged_share", value=share, low=low, high=high, **common)
+    name, rows = result.role.name, len(result.scores)
+    yield Figure("score", "rds", name, None, "flagged_share", result.scores.flagged_share, rows, low, high)
     if result.control_share is not None:
-        yield Figure(method="rds", metric="flagged_share_harmless_suffix", value=result.control_share, **common)
+        yield Figure("score", "rds", name, None, "flagged_share_harmless_suffix", result.control_share, rows)
 
 
 def _print_one(result: Scored, options: ScoreOptions) -> None:
@@ -190,9 +187,9 @@ def _print_one(result: Scored, options: ScoreOptions) -> None:
 def _print_extremes(title: str, scores: Sequence[RowScore], rows: RoleRows, show_text: bool) -> None:
     for score in scores:
         margin = f"{score.unsafe_score - score.role_score:+.3f}"
-        out.print(Text(f"{title} {margin}  {score.location}", style="bold"))
+        out.print(Text(f"{title} {margin}  {score.location}", style="bold"), soft_wrap=True)
         for message in rows[score.row].messages:
-            out.print(Text(f"  {message.speaker}: {redact(message.content, show=show_text)}"))
+            out.print(Text(f"  {message.speaker}: {redact(message.content, show_text)}"), soft_wrap=True)
 
 
 def _write_rows(path: Path, results: Sequence[Scored]) -> None:

@@ -60,7 +60,7 @@ def marked(tokenizer: PreTrainedTokenizerBase, encoded: EncodedRow) -> Text:
     for end in range(1, len(encoded.trained) + 1):
         if end < len(encoded.trained) and encoded.trained[end] == encoded.trained[start]:
             continue
-        piece = tokenizer.decode(encoded.input_ids[start:end])
+        piece = str(tokenizer.decode(encoded.input_ids[start:end]))
         text.append(
             f"⟦{piece}⟧" if encoded.trained[start] else piece, TRAINED_STYLE if encoded.trained[start] else "dim"
         )

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from holdfast.chat import ChatFormat
 from holdfast.data.collator import Example, RoleCollator, answer_span, positions
@@ -23,7 +23,7 @@ from holdfast.data.rows import RoleRow, RoleRows
 from holdfast.data.truncation import LengthLimits, TruncationCounts, fit
 from holdfast.errors import HoldfastError
 from holdfast.losses.logprobs import mean_logps
-from holdfast.models import evaluating, model_fingerprint
+from holdfast.models import Policy, evaluating, model_fingerprint
 from holdfast.reference.store import RowStore
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
@@ -97,7 +97,7 @@ def encode_row(
 
 
 def score_role_rows(
-    model: PreTrainedModel,
+    model: Policy,
     tokenizer: PreTrainedTokenizerBase,
     rows: RoleRows,
     role: Role,
@@ -179,7 +179,7 @@ def _batches(views: Sequence[_Views], batch_size: int) -> Iterator[list[_Views]]
         yield ordered[start : start + batch_size]
 
 
-def _score_batch(model: PreTrainedModel, collate: RoleCollator, batch: Sequence[_Views]) -> list[RowScore]:
+def _score_batch(model: Policy, collate: RoleCollator, batch: Sequence[_Views]) -> list[RowScore]:
     base = _mean_logps(model, collate, [view.base for view in batch])
     as_role = _mean_logps(model, collate, [view.role for view in batch])
     as_unsafe = _mean_logps(model, collate, [view.unsafe for view in batch])
@@ -203,7 +203,7 @@ def _score_batch(model: PreTrainedModel, collate: RoleCollator, batch: Sequence[
     return scored
 
 
-def _mean_logps(model: PreTrainedModel, collate: RoleCollator, examples: Sequence[Example]) -> list[float]:
+def _mean_logps(model: Policy, collate: RoleCollator, examples: Sequence[Example]) -> list[float]:
     """Mean log-probability of each answer, one forward, the head on answer positions only."""
     batch = {key: value.to(model.device) for key, value in collate(examples).items()}
     mask, labels = batch["attention_mask"], batch["labels"]
@@ -220,7 +220,7 @@ def _mean_logps(model: PreTrainedModel, collate: RoleCollator, examples: Sequenc
 
 
 def _manifest(
-    model: PreTrainedModel,
+    model: Policy,
     chat: ChatFormat,
     rows: RoleRows,
     role: Role,

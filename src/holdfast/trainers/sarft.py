@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from holdfast.data.collator import Example, RoleCollator, answer_span, positions
 from holdfast.losses.sarft import Direction, SafeLoss, SaRFTLoss, Span, sarft_loss
-from holdfast.models import Reference, reference_for
+from holdfast.models import Policy, Reference, reference_for
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class SaRFTTrainer(Trainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module,
+        model: Policy,
         args: TrainingArguments,
         *,
         settings: SaRFTSettings,
@@ -89,7 +89,7 @@ class SaRFTTrainer(Trainer):
         model: nn.Module,
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """Sum over this micro-batch's rows / rows of the whole step; the plain mean in evaluation."""
         labels, mask, harmful = inputs["labels"], inputs["attention_mask"], inputs["harmful"]
@@ -110,7 +110,7 @@ class SaRFTTrainer(Trainer):
             harmful,
             **asdict(self.settings),
         )
-        self._record(loss, harmful)
+        self._record(loss, harmful, prefix="" if model.training else "eval_")
         if num_items_in_batch is None:
             mean = loss.total.mean()
         else:
@@ -126,8 +126,7 @@ class SaRFTTrainer(Trainer):
         with self.accelerator.autocast():
             return self.reference.logits(model, **flagged)
 
-    def _record(self, loss: SaRFTLoss, harmful: Tensor) -> None:
-        prefix = "" if self.model.training else "eval_"
+    def _record(self, loss: SaRFTLoss, harmful: Tensor, prefix: str) -> None:
         self._terms[prefix + "role_loss"].append(loss.role)
         self._terms[prefix + "safety_loss"].append(loss.safety)
         self._terms[prefix + "flagged_share"].append(harmful.float())
