@@ -18,7 +18,7 @@ from holdfast.errors import HoldfastError
 from holdfast.evals.statistics import wilson_interval
 from holdfast.models import DType, load_model, load_tokenizer
 from holdfast.recipes.terminal import count, note, out, progress_bar, report_loading
-from holdfast.reference.rds import RoleScores, RowScore, score_role_rows
+from holdfast.reference.rds import Progress, RoleScores, RowScore, score_role_rows
 from holdfast.reference.store import default_cache_dir
 from holdfast.report.terminal import histogram, redact
 from holdfast.results import Figure, write_figures
@@ -71,39 +71,44 @@ class Scorer:
         self.chat = ChatFormat(self.tokenizer)
         self.model = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
 
-    def scored(self, role: Role, rows: RoleRows) -> Scored:
+    def scored(self, role: Role, rows: RoleRows, progress: Progress) -> Scored:
         """Score one role's rows, and the control if it is asked for."""
-        scores = self._scores(role, rows, "scoring")
+        scores = self._scores(role, rows, progress)
         control = None
         if self.options.harmless_control:
             harmless = replace(role, unsafe_prompt=f"{role.persona_prompt} {HARMLESS_SUFFIX}")
-            control = self._scores(harmless, rows, "harmless control").flagged_share
+            control = self._scores(harmless, rows, progress).flagged_share
         return Scored(role, rows, scores, control)
 
-    def _scores(self, role: Role, rows: RoleRows, what: str) -> RoleScores:
-        limits = LengthLimits(self.options.max_prompt_tokens, self.options.max_response_tokens)
-        with progress_bar(f"{what}: {role.name}") as progress:
-            return score_role_rows(
-                self.model,
-                self.tokenizer,
-                rows,
-                role,
-                chat=self.chat,
-                limits=limits,
-                batch_size=self.options.batch_size,
-                cache_dir=self.options.cache_dir or default_cache_dir(),
-                progress=progress,
-            )
+    def _scores(self, role: Role, rows: RoleRows, progress: Progress) -> RoleScores:
+        return score_role_rows(
+            self.model,
+            self.tokenizer,
+            rows,
+            role,
+            chat=self.chat,
+            limits=LengthLimits(self.options.max_prompt_tokens, self.options.max_response_tokens),
+            batch_size=self.options.batch_size,
+            cache_dir=self.options.cache_dir or default_cache_dir(),
+            progress=progress,
+        )
 
 
 def score(options: ScoreOptions) -> None:
     """Score, print, and write what was asked for."""
     rows = load_role_rows(options.data, split=options.split, drop_bad_rows=options.drop_bad_rows)
     report_loading(rows)
-    pairs = list(_roles_and_rows(options, rows))
+    pairs = [(role, role_rows[: options.limit]) for role, role_rows in _roles_and_rows(options, rows)]
     scorer = Scorer(options)
     _warn_of_unknown_tokens(scorer, rows)
-    results = [scorer.scored(role, role_rows[: options.limit]) for role, role_rows in pairs]
+    results = []
+    before, total = 0, sum(len(role_rows) for _, role_rows in pairs)
+    with progress_bar("scoring rows") as show:
+        for role, role_rows in pairs:
+            results.append(
+                scorer.scored(role, role_rows, lambda done, _, before=before: show(before + done, total))
+            )
+            before += len(role_rows)
 
     if options.all_roles:
         out.print(share_table(results))
@@ -136,22 +141,21 @@ def _roles_and_rows(options: ScoreOptions, rows: RoleRows) -> Iterator[tuple[Rol
 def share_table(results: Sequence[Scored]) -> Table:
     """Flagged share per role, highest first, with 95 % Wilson intervals."""
     table = Table(
-        title="Rows flagged by RDS", caption="share of rows likelier under the unsafe suffix, 95 % interval"
+        title="Rows flagged by RDS",
+        caption="share of the rows likelier under the unsafe suffix, with its 95 % interval; mean scores in nats a token",
     )
     table.add_column("role", no_wrap=True)
-    for heading in ("rows", "flagged", "interval", "mean role score", "mean unsafe score"):
-        table.add_column(heading, justify="right")
+    headings = ["rows", "flagged", "role score", "unsafe score"]
     controlled = results[0].control_share is not None
-    if controlled:
-        table.add_column("harmless suffix", justify="right")
+    for heading in headings + ["flagged by harmless suffix"] * controlled:
+        table.add_column(heading, justify="right")
     for result in sorted(results, key=lambda result: -result.scores.flagged_share):
         scores = result.scores
         low, high = _interval(scores)
         cells: list[Text | str] = [
             Text(result.role.name),
             f"{len(scores):,}",
-            f"{scores.flagged_share:.1%}",
-            f"{low:.1%} to {high:.1%}",
+            Text(f"{scores.flagged_share:.1%} [{100 * low:.1f}, {100 * high:.1f}]"),
             f"{_mean([score.role_score for score in scores]):+.3f}",
             f"{_mean([score.unsafe_score for score in scores]):+.3f}",
         ]
