@@ -17,7 +17,7 @@ from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
 from holdfast.evals.statistics import wilson_interval
 from holdfast.models import DType, load_model, load_tokenizer
-from holdfast.recipes.terminal import count, note, out, progress_bar, report_loading
+from holdfast.recipes.terminal import note, out, progress_bar, report_loading
 from holdfast.reference.rds import Progress, RoleScores, RowScore, score_role_rows
 from holdfast.reference.store import default_cache_dir
 from holdfast.report.terminal import histogram, redact
@@ -101,14 +101,8 @@ def score(options: ScoreOptions) -> None:
     pairs = [(role, role_rows[: options.limit]) for role, role_rows in _roles_and_rows(options, rows)]
     scorer = Scorer(options)
     _warn_of_unknown_tokens(scorer, rows)
-    results = []
-    before, total = 0, sum(len(role_rows) for _, role_rows in pairs)
     with progress_bar("scoring rows") as show:
-        for role, role_rows in pairs:
-            results.append(
-                scorer.scored(role, role_rows, lambda done, _, before=before: show(before + done, total))
-            )
-            before += len(role_rows)
+        results = _score_all(scorer, pairs, show)
 
     if options.all_roles:
         out.print(share_table(results))
@@ -120,6 +114,20 @@ def score(options: ScoreOptions) -> None:
     if options.results is not None:
         write_figures(options.results, (figure for result in results for figure in share_figures(result)))
         note(f"wrote {options.results}")
+
+
+def _score_all(scorer: Scorer, pairs: Sequence[tuple[Role, RoleRows]], show: Progress) -> list[Scored]:
+    """Score role by role, with one progress over all rows."""
+    results: list[Scored] = []
+    total, before = sum(len(rows) for _, rows in pairs), 0
+
+    def progress(done: int, _: int) -> None:
+        show(before + done, total)
+
+    for role, rows in pairs:
+        results.append(scorer.scored(role, rows, progress))
+        before += len(rows)
+    return results
 
 
 def _roles_and_rows(options: ScoreOptions, rows: RoleRows) -> Iterator[tuple[Role, RoleRows]]:
@@ -142,12 +150,12 @@ def share_table(results: Sequence[Scored]) -> Table:
     """Flagged share per role, highest first, with 95 % Wilson intervals."""
     table = Table(
         title="Rows flagged by RDS",
-        caption="share of the rows likelier under the unsafe suffix, with its 95 % interval; mean scores in nats a token",
+        caption="share of rows likelier under the unsafe suffix, its 95 % interval; mean scores, nats a token",
     )
     table.add_column("role", no_wrap=True)
-    headings = ["rows", "flagged", "role score", "unsafe score"]
+    headings = ["rows", "flagged %", "role score", "unsafe score"]
     controlled = results[0].control_share is not None
-    for heading in headings + ["flagged by harmless suffix"] * controlled:
+    for heading in headings + ["harmless suffix %"] * controlled:
         table.add_column(heading, justify="right")
     for result in sorted(results, key=lambda result: -result.scores.flagged_share):
         scores = result.scores
@@ -155,11 +163,11 @@ def share_table(results: Sequence[Scored]) -> Table:
         cells: list[Text | str] = [
             Text(result.role.name),
             f"{len(scores):,}",
-            Text(f"{scores.flagged_share:.1%} [{100 * low:.1f}, {100 * high:.1f}]"),
+            Text(f"{100 * scores.flagged_share:.0f} [{100 * low:.0f}, {100 * high:.0f}]"),
             f"{_mean([score.role_score for score in scores]):+.3f}",
             f"{_mean([score.unsafe_score for score in scores]):+.3f}",
         ]
-        table.add_row(*cells, *([f"{result.control_share:.1%}"] if controlled else []))
+        table.add_row(*cells, *([f"{100 * result.control_share:.0f}"] if controlled else []))
     return table
 
 
