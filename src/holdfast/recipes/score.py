@@ -167,7 +167,7 @@ def share_table(results: Sequence[Scored]) -> Table:
             f"{_mean([score.role_score for score in scores]):+.3f}",
             f"{_mean([score.unsafe_score for score in scores]):+.3f}",
         ]
-        table.add_row(*cells, *([f"{100 * result.control_share:.0f}"] if controlled else []))
+        table.add_row(*cells, *([f"{100 * result.control_share:.0f}"] if result.control_share is not None else []))
     return table
 
 
