@@ -194,14 +194,14 @@ def test_scored_rows_load_as_training_data_for_the_column_selector(llama, tmp_pa
     assert shares == [pytest.approx(sum(row["harmful"] for row in scored) / 8)]
 
 
-def start(config: Path, tmp_path: Path) -> subprocess.Popen:
+def start(config: Path, tmp_path: Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     environment = os.environ | {
         "HOLDFAST_CACHE": str(tmp_path / "cache"),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "holdfast", "train-sarft", str(config)],
+        [sys.executable, *launcher, "-m", "holdfast", "train-sarft", str(config)],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -250,3 +250,24 @@ def test_finished_run_is_not_repeated_and_another_run_is_refused(llama, tmp_path
     assert "holds a run with another beta (0.5 there, 2.0 now)" in capsys.readouterr().err
     run("train-sarft", config, "--beta", "2", "--overwrite", "true")
     assert (tmp_path / "out/results.jsonl").stat().st_mtime_ns != before
+
+
+def test_two_processes_are_one(llama, tmp_path):
+    """Rows are flagged unevenly over the processes: the one without any must not leave the other waiting."""
+    model = save(llama, tmp_path / "model")
+    one = write_config(tmp_path / "one.yaml", model=model, output_dir=tmp_path / "one", per_device_batch_size=4)
+    two = write_config(tmp_path / "two.yaml", model=model, output_dir=tmp_path / "two", per_device_batch_size=2)
+    run("train-sarft", one)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = start(two, tmp_path, launcher)
+    try:
+        _, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, error
+    first, second = final_weights(tmp_path / "one"), final_weights(tmp_path / "two")
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight, rtol=0, atol=1e-4)
+    metrics = [json.loads((tmp_path / d / "metrics.jsonl").read_text().splitlines()[-1]) for d in ("one", "two")]
+    for name in ("role_loss", "safety_loss", "flagged_share"):  # transformers' train_loss is the first process's own
+        assert metrics[0][name] == pytest.approx(metrics[1][name], rel=1e-3)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from holdfast.chat import ChatFormat
@@ -13,7 +12,7 @@ from holdfast.data import Role, RoleRows, load_role, load_role_rows
 from holdfast.data.collator import Example
 from holdfast.data.truncation import LengthLimits, TruncationCounts
 from holdfast.errors import HoldfastError
-from holdfast.models import LoraSettings, add_lora, load_model, load_tokenizer
+from holdfast.models import LoraSettings, Policy, add_lora, load_model, load_tokenizer
 from holdfast.recipes.configs import SaRFTConfig
 from holdfast.recipes.model_card import write_model_card
 from holdfast.recipes.run_directory import RunDirectory
@@ -23,6 +22,18 @@ from holdfast.reference.selectors import NEEDS_SCORES, select_rows
 from holdfast.reference.store import default_cache_dir
 from holdfast.results import Figure
 from holdfast.trainers.sarft import SaRFTSettings, SaRFTTrainer
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run works with, loaded once."""
+
+    config: SaRFTConfig
+    arguments: TrainingArguments
+    tokenizer: PreTrainedTokenizerBase
+    chat: ChatFormat
+    model: Policy  # the aligned model, not yet trained
+    role: Role
 
 
 @dataclass(frozen=True)
@@ -36,43 +47,29 @@ class TrainingData:
 
 def train_sarft(config: SaRFTConfig) -> Path:
     """Run one fine-tuning; returns the directory of the result. Continues a run that was killed there."""
-    process = PartialState()
-    with process.main_process_first():
+    arguments = training_arguments(config)
+    with arguments.main_process_first():
         run = RunDirectory(config.output_dir, config, overwrite=config.overwrite)
     if run.finished:
         note(f"{run.path}: this run is finished; pass --overwrite true to train again")
         return run.path
-    arguments = training_arguments(config)
-    set_seed(config.seed)
 
-    tokenizer = load_tokenizer(
-        config.model, chat_template=config.chat_template, trust_remote_code=config.trust_remote_code
-    )
-    chat = ChatFormat(tokenizer, end_of_turn=config.end_of_turn, fold_separator=config.fold_separator)
-    role, rows = load_role_and_rows(config)
-    model = load_model(
-        config.model,
-        dtype=config.dtype,
-        quantise_4bit=config.tuning == "qlora",
-        trust_remote_code=config.trust_remote_code,
-    )
-    data = _flagged_examples(config, model, tokenizer, chat, rows, role)
+    set_seed(config.seed)
+    role, rows = load_role_and_rows(config, config.data)
+    setup = load_setup(config, arguments, role)
+    data = flagged_examples(setup, rows)
     note(
         f"{count(len(data.examples), 'row')}, {data.flagged_share:.1%} anchored (selector {config.selector}, "
         f"beta {config.beta:g}); {data.truncated}"
     )
-    eval_examples = _eval_examples(config, model, tokenizer, chat, role)
+    held_out = None
+    if config.eval_data is not None:
+        held_out = flagged_examples(setup, load_role_and_rows(config, config.eval_data)[1]).examples
 
-    if config.tuning != "full":
-        set_seed(config.seed)
-        settings = LoraSettings(
-            config.lora_rank, config.lora_alpha, config.lora_dropout, config.lora_target_modules
-        )
-        model = add_lora(model, settings, quantised=config.tuning == "qlora")
-    if process.is_main_process:
+    if arguments.process_index == 0:
         run.start(role=role.name, rows=rows.fingerprint(), trained_rows=len(data.examples))
     trainer = SaRFTTrainer(
-        model,
+        with_adapters(setup),
         arguments,
         settings=SaRFTSettings(
             beta=config.beta,
@@ -82,20 +79,46 @@ def train_sarft(config: SaRFTConfig) -> Path:
             safe_loss=config.safe_loss,
         ),
         train_dataset=data.examples,
-        eval_dataset=eval_examples,
-        pad_token_id=tokenizer.pad_token_id,
-        processing_class=tokenizer,
+        eval_dataset=held_out,
+        pad_token_id=setup.tokenizer.pad_token_id,
+        processing_class=setup.tokenizer,
     )
     run.train(trainer)
 
     trainer.save_model(str(run.path))  # safetensors, by transformers and peft; the tokenizer goes with it
     if trainer.is_world_process_zero():
         (run.path / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same
-        figures = _figures(config, role, data, trainer)
+        figures = measured_figures(config, role, data, trainer)
         write_model_card(run.path, config, role, figures, data)
         run.finish(figures, trainer.state.log_history)
         note(f"saved to {run.path}; its model card is {run.path / 'README.md'}")
     return run.path
+
+
+def load_setup(config: SaRFTConfig, arguments: TrainingArguments, role: Role) -> Setup:
+    """Tokenizer, chat format and the aligned model."""
+    tokenizer = load_tokenizer(
+        config.model, chat_template=config.chat_template, trust_remote_code=config.trust_remote_code
+    )
+    chat = ChatFormat(tokenizer, end_of_turn=config.end_of_turn, fold_separator=config.fold_separator)
+    model = load_model(
+        config.model,
+        dtype=config.dtype,
+        quantise_4bit=config.tuning == "qlora",
+        trust_remote_code=config.trust_remote_code,
+        device=str(arguments.device),
+    )
+    return Setup(config, arguments, tokenizer, chat, model, role)
+
+
+def with_adapters(setup: Setup) -> Policy:
+    """The policy that is trained: fresh adapters on the model, or the model itself."""
+    config = setup.config
+    if config.tuning == "full":
+        return setup.model
+    set_seed(config.seed)  # the adapters' first weights do not depend on what was drawn before
+    settings = LoraSettings(config.lora_rank, config.lora_alpha, config.lora_dropout, config.lora_target_modules)
+    return add_lora(setup.model, settings, quantised=config.tuning == "qlora")
 
 
 def training_arguments(config: SaRFTConfig) -> TrainingArguments:
@@ -122,6 +145,7 @@ def training_arguments(config: SaRFTConfig) -> TrainingArguments:
         "prediction_loss_only": True,
         "report_to": list(config.report_to) or "none",
         "remove_unused_columns": False,
+        "ddp_find_unused_parameters": False,
         "use_cpu": not torch.cuda.is_available(),
     }
     try:
@@ -130,32 +154,44 @@ def training_arguments(config: SaRFTConfig) -> TrainingArguments:
         raise HoldfastError(f"transformers rejects the training arguments: {str(error).splitlines()[0]}") from None
 
 
-def load_role_and_rows(config: SaRFTConfig) -> tuple[Role, RoleRows]:
+def load_role_and_rows(config: SaRFTConfig, data: str) -> tuple[Role, RoleRows]:
     """The role, and its rows: all rows of a file without a role column, else this role's."""
     role = load_role(config.role, config.role_name)
-    rows = load_role_rows(config.data, split=config.data_split, drop_bad_rows=config.drop_bad_rows)
+    rows = load_role_rows(data, split=config.data_split, drop_bad_rows=config.drop_bad_rows)
     report_loading(rows)
     if config.role_name and any(row.role is not None for row in rows):
         rows = rows.with_role(config.role_name)
     return role, rows
 
 
-def score_on_one_process(
-    config: SaRFTConfig,
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    chat: ChatFormat,
-    rows: RoleRows,
-    role: Role,
-) -> RoleScores:
+def flagged_examples(setup: Setup, rows: RoleRows) -> TrainingData:
+    """Encode the rows, and flag those that the selector picks; scores them first if it needs that."""
+    config, counts = setup.config, TruncationCounts()
+    kept, examples = [], []
+    for row in rows:
+        example = encode_row(setup.chat, row, _limits(config), system=config.system_prompt, counts=counts)
+        if example is not None:
+            kept.append(row)
+            examples.append(example)
+    if not examples:
+        raise HoldfastError(f"{rows.source}: no row is left to train on ({counts}); raise max_prompt_tokens")
+    scores = score_once(setup, rows) if config.selector in NEEDS_SCORES else None
+    flags = select_rows(config.selector, kept, scores, seed=config.seed)
+    for example, flag in zip(examples, flags, strict=True):
+        example["harmful"] = flag
+    return TrainingData(examples, counts, sum(flags) / len(flags))
+
+
+def score_once(setup: Setup, rows: RoleRows) -> RoleScores:
     """RDS scores; the first process computes them, the others find them in the cache."""
-    with PartialState().main_process_first(), progress_bar("scoring rows") as progress:
+    config = setup.config
+    with setup.arguments.main_process_first(), progress_bar("scoring rows") as progress:
         return score_role_rows(
-            model,
-            tokenizer,
+            setup.model,
+            setup.tokenizer,
             rows,
-            role,
-            chat=chat,
+            setup.role,
+            chat=setup.chat,
             limits=_limits(config),
             system_prompt=config.system_prompt,
             batch_size=config.score_batch_size,
@@ -164,47 +200,11 @@ def score_on_one_process(
         )
 
 
-def _flagged_examples(
-    config: SaRFTConfig,
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    chat: ChatFormat,
-    rows: RoleRows,
-    role: Role,
-) -> TrainingData:
-    counts = TruncationCounts()
-    kept, examples = [], []
-    for row in rows:
-        example = encode_row(chat, row, _limits(config), system=config.system_prompt, counts=counts)
-        if example is not None:
-            kept.append(row)
-            examples.append(example)
-    if not examples:
-        raise HoldfastError(f"{rows.source}: no row is left to train on ({counts}); raise max_prompt_tokens")
-    scores = None
-    if config.selector in NEEDS_SCORES:
-        scores = score_on_one_process(config, model, tokenizer, chat, rows, role)
-    flags = select_rows(config.selector, kept, scores, seed=config.seed)
-    for example, flag in zip(examples, flags, strict=True):
-        example["harmful"] = flag
-    return TrainingData(examples, counts, sum(flags) / len(flags))
-
-
-def _eval_examples(
-    config: SaRFTConfig, model: Any, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat, role: Role
-) -> list[Example] | None:
-    if config.eval_data is None:
-        return None
-    held_out = config.model_copy(update={"data": config.eval_data})
-    _, rows = load_role_and_rows(held_out)
-    return _flagged_examples(held_out, model, tokenizer, chat, rows, role).examples
-
-
 def _limits(config: SaRFTConfig) -> LengthLimits:
     return LengthLimits(config.max_prompt_tokens, config.max_response_tokens, config.long_prompts)
 
 
-def _figures(config: SaRFTConfig, role: Role, data: TrainingData, trainer: SaRFTTrainer) -> list[Figure]:
+def measured_figures(config: SaRFTConfig, role: Role, data: TrainingData, trainer: SaRFTTrainer) -> list[Figure]:
     """What was measured in training, in the one results format."""
     measured = {"flagged_share": data.flagged_share}
     for entry in trainer.state.log_history:

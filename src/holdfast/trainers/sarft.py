@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
@@ -120,11 +121,18 @@ class SaRFTTrainer(Trainer):
 
     def _reference_logits(self, model: nn.Module, forward: dict[str, Any], harmful: Tensor) -> Tensor | None:
         """(F, K, V) logits of the frozen reference on the flagged rows, None where no row is flagged."""
-        if self.reference is None or not harmful.any():
+        if self.reference is None:
             return None
-        flagged = {key: value[harmful] if isinstance(value, Tensor) else value for key, value in forward.items()}
+        # A forward of sharded weights is collective: a device without a flagged row must take part, or the others
+        # wait for it for ever. A forward of whole weights must not be: DistributedDataParallel's would broadcast.
+        sharded = self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        if not harmful.any() and not sharded:
+            return None
+        asked = harmful if harmful.any() else torch.arange(len(harmful), device=harmful.device) == 0
+        inputs = {key: value[asked] if isinstance(value, Tensor) else value for key, value in forward.items()}
         with self.accelerator.autocast():
-            return self.reference.logits(model, **flagged)
+            logits = self.reference.logits(model if sharded else self.accelerator.unwrap_model(model), **inputs)
+        return logits if harmful.any() else None
 
     def _record(self, loss: SaRFTLoss, harmful: Tensor, prefix: str) -> None:
         self._terms[prefix + "role_loss"].append(loss.role)
@@ -132,10 +140,13 @@ class SaRFTTrainer(Trainer):
         self._terms[prefix + "flagged_share"].append(harmful.float())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of the loss's terms since the last log."""
+        """Add the means of the loss's terms since the last log, over the rows of all devices."""
         prefix = "eval_" if "eval_loss" in logs else ""
         for name in ("role_loss", "safety_loss", "flagged_share"):
             recorded = self._terms.pop(prefix + name, None)
             if recorded:
-                logs[prefix + name] = torch.cat(recorded).mean().item()
+                values = torch.cat(recorded).float()
+                own = torch.stack([values.sum(), values.new_tensor(len(values))])
+                summed, rows = self.accelerator.reduce(own, "sum").tolist()
+                logs[prefix + name] = summed / rows
         super().log(logs, start_time)
