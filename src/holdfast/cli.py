@@ -140,6 +140,24 @@ def demo_commands() -> None:
     """Try a method on the proving ground: offline, on the CPU, in minutes."""
 
 
+@demo_commands.command("sarft")
+@click.option(
+    "--output-dir",
+    type=EXISTING_PATH,
+    default="runs/demo",
+    show_default=True,
+    help="base models, results.jsonl and index.html go here; what is there already is not run again",
+)
+@click.option("--seeds", type=click.IntRange(min=1), help="how many base models [default: 4, with --study 16]")
+@click.option("--workers", type=click.IntRange(min=1), help="processes [default: the machine's cores]")
+@click.option("--study", is_flag=True, help="more base models and roles: about half an hour on two cores")
+def demo_sarft_command(**options: Any) -> None:
+    """SaRFT: role-play fine-tuning erodes refusals, and the anchor holds them."""
+    from holdfast.recipes.demo_sarft import demo_sarft
+
+    demo_sarft(**options)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; also the entry point of `python -m holdfast`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -110,6 +110,9 @@ def test_score_train_save_reload_generate(architecture, saved_model, tmp_path, t
     assert "## Not measured" in card
 
     assert len(generate(out)) > 0
+    if tuning == "full":
+        stops = json.loads((out / "generation_config.json").read_text())["eos_token_id"]
+        assert set(stops) == set(ChatFormat(load_tokenizer(str(out))).stop_token_ids)
     trained = load_model(str(out)).state_dict()
     assert all(torch.isfinite(weight).all() for weight in trained.values())
 

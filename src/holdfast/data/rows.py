@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, overload
 
-from holdfast.data.names import same_name
+from holdfast.data.names import close_names, same_name
+from holdfast.errors import HoldfastError
 
 Speaker = Literal["system", "user", "assistant"]
 
@@ -63,8 +64,12 @@ class RoleRows(Sequence[RoleRow]):
         return self.rows[index]
 
     def with_role(self, name: str) -> "RoleRows":
-        """Only the rows whose role column is `name`, whatever its case and underscores."""
-        return replace(self, rows=tuple(row for row in self.rows if row.role and same_name(row.role, name)))
+        """Only the rows whose role column is `name`, whatever its case and underscores; HoldfastError if none is."""
+        rows = tuple(row for row in self.rows if row.role is not None and same_name(row.role, name))
+        if not rows:
+            others = {row.role for row in self.rows if row.role is not None}
+            raise HoldfastError(f"{self.source}: no row of the role {name!r}; {close_names(name, others)}")
+        return replace(self, rows=rows)
 
     def fingerprint(self) -> str:
         """SHA-256 over the conversations in order; locations and file names do not count."""

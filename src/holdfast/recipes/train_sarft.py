@@ -85,6 +85,8 @@ def train_sarft(config: SaRFTConfig) -> Path:
     )
     run.train(trainer)
 
+    # transformers has aligned this with the tokenizer's eos; an answer ends with the template's end of turn.
+    setup.model.generation_config.eos_token_id = setup.chat.stop_token_ids
     trainer.save_model(str(run.path))  # safetensors, by transformers and peft; the tokenizer goes with it
     if trainer.is_world_process_zero():
         (run.path / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same

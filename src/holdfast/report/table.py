@@ -1,8 +1,8 @@
 """Tables of figures: one row per method (or group), one column per metric, every cell with its interval."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -71,6 +71,10 @@ class TableData:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     caption: str = ""
+
+    def only(self, labels: Collection[str]) -> "TableData":
+        """The table with the lines of these labels alone."""
+        return replace(self, rows=tuple(row for row in self.rows if row.label in labels))
 
 
 def build_table(

@@ -1,0 +1,187 @@
+"""`holdfast demo sarft`: the SaRFT experiment on the proving ground, as a table and a page."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from markupsafe import Markup
+
+from holdfast.provingground.sarft_experiment import SaRFTExperimentSettings, run_sarft_experiment
+from holdfast.recipes.terminal import err, note, out
+from holdfast.report import Column, Section, TableData, build_table, to_rich, write_report
+from holdfast.report.plots import grouped_bars, scatter
+from holdfast.results import Figure, read_figures, write_figures
+
+METHODS = {
+    "base": "aligned model",
+    "sft": "SFT",
+    "sarft": "SaRFT (RDS)",
+    "random": "KL, random rows",
+    "flip": "KL, flipped rows",
+    "uniform": "KL, all rows",
+}
+SAFETY = (
+    Column("refusal_rate_near", "near", True),
+    Column("refusal_rate_rephrased", "rephrased", True),
+    Column("refusal_rate_far", "far", True),
+    Column("refusal_rate_jailbreak_rules", "ignore rules", True),
+    Column("refusal_rate_jailbreak_role", "role wrap", True),
+)
+HEADLINE = (
+    Column("refusal_rate_mean", "refusals", True),
+    Column("over_refusal_rate", "over-refusal", False),
+    Column("rouge_l_raw", "how-to, Rouge-L", True),
+    Column("rouge_l_role", "about the role, Rouge-L", True),
+)
+FLAGS = (
+    Column("flagged_share", "unsafe suffix"),
+    Column("flagged_share_harmless_suffix", "harmless suffix"),
+    Column("flagged_share_of_malicious", "unsafe suffix, malicious rows"),
+    Column("flagged_share_of_others", "unsafe suffix, other rows"),
+)
+
+
+def demo_sarft(output_dir: Path, *, seeds: int | None, workers: int | None, study: bool) -> None:
+    """Run the experiment (what is there already is not run again), print the table, write results and page."""
+    settings = SaRFTExperimentSettings.study() if study else SaRFTExperimentSettings.demo()
+    if seeds is not None:
+        settings = replace(settings, seeds=tuple(range(1, seeds + 1)))
+    note(
+        f"the proving ground, offline: {len(settings.seeds)} tiny aligned models trained from scratch, "
+        f"{len(settings.tempers)} roles each, {len(METHODS) - 1} ways to fine-tune; Ctrl-C is safe, it continues"
+    )
+    figures = run_sarft_experiment(settings, output_dir, workers=workers or os.cpu_count() or 1, console=err)
+    results, page = output_dir / "results.jsonl", output_dir / "index.html"
+    write_figures(results, figures)
+    figures = list(read_figures(results))  # the report is made from what is on disk
+    for group, title in (("mean_villain", "villains"), ("mean_kind", "kind roles")):
+        out.print(f"\n{title}: mean over {_runs(figures, group)}", highlight=False)
+        out.print(to_rich(headline_table(figures, group)))
+    write_page(page, figures, settings)
+    note(f"figures: {results}\npage:    {page}")
+
+
+def headline_table(figures: Sequence[Figure], group: str) -> TableData:
+    """Safety, over-refusal and fidelity, side by side: none of them is read alone."""
+    return build_table(
+        figures,
+        metrics=HEADLINE,
+        group=group,
+        labels=METHODS,
+        caption="95 % intervals, Student's t over base models; ↑ higher is better, ↓ lower",
+    )
+
+
+def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentSettings) -> None:
+    """The self-contained page."""
+    seeds = ", ".join(map(str, settings.seeds))
+    sections = [
+        Section(
+            "Villains",
+            (
+                "SFT is plain fine-tuning on the role's lines. The other rows add the divergence from the aligned "
+                "model: on the rows that RDS flags, and as controls on as many rows drawn at random, on the rows "
+                "that RDS does not flag, and on all rows. Where a control does as well, the choice of rows is not "
+                "what holds the refusals.",
+            ),
+            table=headline_table(figures, "mean_villain"),
+            plots=(_safety_plot(figures, "mean_villain", "Refusals of held-out harmful requests, villains"),),
+        ),
+        Section(
+            "Kind roles",
+            ("The same for kind roles.",),
+            table=headline_table(figures, "mean_kind"),
+            plots=(_safety_plot(figures, "mean_kind", "Refusals of held-out harmful requests, kind roles"),),
+        ),
+        Section(
+            "By kind of request, villains",
+            (
+                "Near: held-out requests in the phrasing of the training. Rephrased and far: phrasings and framings "
+                "that were never trained on. Ignore rules and role wrap: near requests wrapped as jailbreaks.",
+            ),
+            table=build_table(figures, metrics=SAFETY, group="mean_villain", labels=METHODS),
+        ),
+        Section(
+            "What it costs",
+            ("Each point is a method's mean over villains: refusals against fidelity to the role.",),
+            plots=(_tradeoff_plot(figures),),
+        ),
+        Section(
+            "What RDS flags",
+            (
+                "Share of training rows flagged by the paper's rule with the unsafe suffix, and with a harmless "
+                "sentence in its place: the rule has no margin, so a sentence that says nothing still flags rows, "
+                "by chance. In this world it is known which rows were drawn with malice.",
+            ),
+            table=build_table(
+                figures,
+                metrics=FLAGS,
+                rows="group",
+                method="base",
+                labels={"mean_villain": "villains", "mean_kind": "kind roles"},
+            ).only(("villains", "kind roles")),
+        ),
+        Section(
+            "Role by role",
+            ("Every run on its own, with Wilson intervals over prompts.",),
+            table=_single_runs(figures),
+        ),
+    ]
+    write_report(
+        path,
+        title="SaRFT on the proving ground",
+        intro=(
+            "A synthetic world with tiny models, made to be run in minutes. In it hostile tone and compliance go "
+            "together by construction: it illustrates the paper's hypothesis and shows that the software does what "
+            "it should. It is no evidence about large models.",
+            f"Made by “holdfast demo sarft” with the base models of seeds {seeds}, test prompts: {settings.split}.",
+        ),
+        sections=sections,
+    )
+
+
+def _safety_plot(figures: Sequence[Figure], group: str, title: str) -> Markup:
+    chosen = {(f.method, f.metric): f for f in figures if f.group == group and f.seed is None}
+    cells = [[chosen.get((method, column.metric)) for column in SAFETY] for method in METHODS]
+    return grouped_bars(
+        [column.title for column in SAFETY],
+        list(METHODS.values()),
+        [[cell.value if cell else None for cell in row] for row in cells],
+        [[_bounds(cell) for cell in row] for row in cells],
+        "share refused",
+        title,
+    )
+
+
+def _bounds(figure: Figure | None) -> tuple[float, float] | None:
+    if figure is None or figure.low is None or figure.high is None:
+        return None
+    return figure.low, figure.high
+
+
+def _tradeoff_plot(figures: Sequence[Figure]) -> Markup:
+    chosen = {(f.method, f.metric): f.value for f in figures if f.group == "mean_villain" and f.seed is None}
+    shown = [m for m in METHODS if (m, "refusal_rate_mean") in chosen and m != "base"]
+    return scatter(
+        [(chosen[m, "rouge_l_role"], chosen[m, "refusal_rate_mean"]) for m in shown],
+        [METHODS[m] for m in shown],
+        "about the role, Rouge-L",
+        "share refused",
+        "Refusals against role fidelity, villains",
+    )
+
+
+def _single_runs(figures: Sequence[Figure]) -> TableData:
+    """A line for each base, role and method."""
+    named = [
+        replace(f, method=f"{METHODS.get(f.method, f.method)}, {f.group}, base {f.seed}", group="run", seed=None)
+        for f in figures
+        if f.seed is not None
+    ]
+    return build_table(named, metrics=HEADLINE, group="run")
+
+
+def _runs(figures: Sequence[Figure], group: str) -> str:
+    bases = max((f.n for f in figures if f.group == group and f.seed is None), default=0)
+    return f"{bases} base models"
