@@ -149,6 +149,10 @@ def reference_for(policy: nn.Module) -> Reference:
     return AdaptersOff(policy) if isinstance(policy, PeftModel) else FrozenCopy(policy)
 
 
+# Entries of a config that saving and loading change although the model stays the same.
+_NOT_THE_MODEL = {"architectures", "dtype", "transformers_version"}
+
+
 def model_fingerprint(model: nn.Module) -> str:
     """SHA-256 over every weight's name, shape, type, sum and a thousand of its values, and the model's config.
 
@@ -158,7 +162,7 @@ def model_fingerprint(model: nn.Module) -> str:
     config = getattr(model, "config", None)
     if config is not None:
         described = {
-            k: v for k, v in config.to_dict().items() if not k.startswith("_") and k != "transformers_version"
+            k: v for k, v in config.to_dict().items() if k not in _NOT_THE_MODEL and not k.startswith("_")
         }
         digest.update(json.dumps(described, sort_keys=True, default=str).encode())
     for name, weight in sorted(model.state_dict().items()):

@@ -272,5 +272,9 @@ def test_two_processes_are_one(llama, tmp_path):
     for name, weight in first.items():
         torch.testing.assert_close(second[name], weight, rtol=0, atol=1e-4)
     metrics = [json.loads((tmp_path / d / "metrics.jsonl").read_text().splitlines()[-1]) for d in ("one", "two")]
-    for name in ("role_loss", "safety_loss", "flagged_share"):  # transformers' train_loss is the first process's own
+    for name in (
+        "role_loss",
+        "safety_loss",
+        "flagged_share",
+    ):  # transformers' train_loss is the first process's own
         assert metrics[0][name] == pytest.approx(metrics[1][name], rel=1e-3)

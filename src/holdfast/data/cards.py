@@ -5,8 +5,6 @@ that someone on the internet wrote: it is read as data, nothing in it is run, an
 """
 
 import base64
-import binascii
-import json
 import re
 import struct
 import zlib
@@ -14,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from holdfast.data.files import parse_json, shortened
 from holdfast.errors import HoldfastError
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -33,14 +32,14 @@ def persona_of_card(card: dict[str, Any], path: Path) -> tuple[str, str]:
     """(name, persona prompt) of a card.
 
     The prompt is the card's system prompt, name, description, personality and scenario, in this order, with
-    {{char}} and {{user}} filled in. Greetings, example dialogues and lorebooks are not part of who the
-    character is and are left out.
+    {{char}} (the nickname, where a V3 card has one) and {{user}} filled in. Greetings, example dialogues and
+    lorebooks are not part of who the character is and are left out.
     """
     data = card
     if "spec" in card:
         if card["spec"] not in _SPECS:
             raise HoldfastError(
-                f"{path}: field 'spec': unknown {card['spec']!r:.60}; known are {', '.join(_SPECS)}"
+                f"{path}: field 'spec': unknown {shortened(card['spec'])}; known are {', '.join(_SPECS)}"
             )
         if not isinstance(card.get("data"), dict):
             raise HoldfastError(f"{path}: field 'data' is missing or no object; export the card again")
@@ -48,18 +47,21 @@ def persona_of_card(card: dict[str, Any], path: Path) -> tuple[str, str]:
     name = _field(data, "name", path)
     if not name:
         raise HoldfastError(f"{path}: field 'name' is missing or empty; name the character")
-    personality, scenario = _field(data, "personality", path), _field(data, "scenario", path)
+    alias = _field(data, "nickname", path) or name
+    system_prompt, description, personality, scenario = (
+        _filled(_field(data, field, path), alias)
+        for field in ("system_prompt", "description", "personality", "scenario")
+    )
+    if not (system_prompt or description or personality or scenario):
+        raise HoldfastError(f"{path}: fields 'description' and 'personality' are empty; say who the character is")
     parts = [
-        _field(data, "system_prompt", path).replace("{{original}}", ""),
+        system_prompt,
         f"You are {name}.",
-        _field(data, "description", path),
+        description,
         f"Personality: {personality}" if personality else "",
         f"Scenario: {scenario}" if scenario else "",
     ]
-    if not any(part.strip() for part in (parts[0], *parts[2:])):
-        raise HoldfastError(f"{path}: fields 'description' and 'personality' are empty; say who the character is")
-    persona = "\n".join(part.strip() for part in parts if part.strip())
-    return name, _filled(persona, name)
+    return name, "\n".join(part for part in parts if part)
 
 
 def read_png_card(path: Path) -> Any:
@@ -67,12 +69,13 @@ def read_png_card(path: Path) -> Any:
     raw = path.read_bytes()
     if not raw.startswith(_PNG_SIGNATURE):
         raise HoldfastError(f"{path}: not a PNG picture; give a character card as PNG or JSON")
-    found = {keyword: text for keyword, text in _text_chunks(raw, path) if keyword in _CHUNKS}
+    found = dict(_card_chunks(raw, path))
     for keyword in _CHUNKS:
         if keyword in found:
             try:
-                return json.loads(base64.b64decode(found[keyword], validate=True))
-            except (binascii.Error, ValueError) as error:
+                # Some writers break the lines of the base64 text.
+                return parse_json(base64.b64decode(b"".join(found[keyword].split()), validate=True))
+            except ValueError as error:
                 raise HoldfastError(
                     f"{path}: chunk '{keyword}' holds no card ({error}); export the card again"
                 ) from None
@@ -82,7 +85,9 @@ def read_png_card(path: Path) -> Any:
 
 
 def _field(data: dict[str, Any], field: str, path: Path) -> str:
-    value = data.get(field) or ""
+    value = data.get(field)
+    if value is None:
+        return ""
     if not isinstance(value, str):
         raise HoldfastError(
             f"{path}: field '{field}': expected a text, found {type(value).__name__}; correct the card"
@@ -91,12 +96,13 @@ def _field(data: dict[str, Any], field: str, path: Path) -> str:
 
 
 def _filled(text: str, name: str) -> str:
+    text = re.sub(r"\{\{original\}\}", "", text, flags=re.IGNORECASE)  # the application's own prompt: we have none
     text = re.sub(r"\{\{char\}\}|<BOT>", lambda _: name, text, flags=re.IGNORECASE)
-    return re.sub(r"\{\{user\}\}|<USER>", "the user", text, flags=re.IGNORECASE)
+    return re.sub(r"\{\{user\}\}|<USER>", "the user", text, flags=re.IGNORECASE).strip()
 
 
-def _text_chunks(raw: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
-    """(keyword, text) of each text chunk; PNG specification, section 11.3.4."""
+def _card_chunks(raw: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
+    """(keyword, text) of each text chunk that may hold a card; PNG specification, section 11.3.3."""
     position = len(_PNG_SIGNATURE)
     while position < len(raw):
         header = raw[position : position + 8]
@@ -107,25 +113,24 @@ def _text_chunks(raw: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
         checksum = raw[position + 8 + length : position + 12 + length]
         if len(checksum) < 4:
             raise _damaged(path, "it ends in the middle of a chunk")
-        if kind in (b"tEXt", b"zTXt", b"iTXt"):
+        keyword, _, rest = body.partition(b"\0")
+        if kind in (b"tEXt", b"zTXt", b"iTXt") and keyword.decode("latin-1") in _CHUNKS:
             if struct.unpack(">I", checksum)[0] != zlib.crc32(kind + body):
                 raise _damaged(path, f"the checksum of its chunk {kind.decode()} is wrong")
-            yield _text_of(kind, body, path)
+            yield keyword.decode("latin-1"), _text_of(kind, rest, path)
         if kind == b"IEND":
             return
         position += 12 + length
 
 
-def _text_of(kind: bytes, body: bytes, path: Path) -> tuple[str, bytes]:
-    keyword, _, rest = body.partition(b"\0")
-    name = keyword.decode("latin-1")
+def _text_of(kind: bytes, rest: bytes, path: Path) -> bytes:
     if kind == b"tEXt":
-        return name, rest
+        return rest
     if kind == b"zTXt":  # one byte of compression method, then the text
-        return name, _inflated(rest[1:], path)
+        return _inflated(rest[1:], path)
     compressed = rest[:1] == b"\x01"  # iTXt: flag, method, language, translated keyword, text
     text = rest[2:].split(b"\0", 2)[-1]
-    return name, _inflated(text, path) if compressed else text
+    return _inflated(text, path) if compressed else text
 
 
 def _inflated(text: bytes, path: Path) -> bytes:

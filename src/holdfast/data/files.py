@@ -2,7 +2,7 @@
 
 import csv
 import json
-import sys
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,24 @@ def read_records(source: str | Path, *, split: str = "train") -> Iterator[Locate
         raise HoldfastError(
             f"{path}: unknown file type '{path.suffix}'; convert it to one of {', '.join(READERS)}"
         )
-    return reader(path)
+    return _read_file(reader, path)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads` whose every failure is a ValueError: text nested too deeply is a fault of the text, not ours."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _read_file(reader: Callable[[Path], Iterator[Located]], path: Path) -> Iterator[Located]:
+    try:
+        yield from reader(path)
+    except OSError as error:
+        raise HoldfastError(
+            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from None
 
 
 def _read_jsonl(path: Path) -> Iterator[Located]:
@@ -56,7 +73,7 @@ def _read_jsonl(path: Path) -> Iterator[Located]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError as error:
                 yield f"{path}:{number}", BadRowError("not JSON", f"not JSON ({error}); mend or remove the line")
                 continue
@@ -64,49 +81,71 @@ def _read_jsonl(path: Path) -> Iterator[Located]:
 
 
 def _read_json(path: Path) -> Iterator[Located]:
-    """A list of objects, or an object with the list under `data`; read an element at a time to know its line."""
+    """A list of objects, or an object with the list under `data`."""
     text = _decoded(path.read_bytes(), path, 1)
-    position = _list_start(text)
-    if position is None:
+    if not text.strip():
+        return
+    try:
+        content = parse_json(text)  # the whole, so that a fault anywhere is named before any row is used
+    except ValueError as error:
+        line = getattr(error, "lineno", 1)
+        raise HoldfastError(f"{path}:{line}: not JSON ({error}); mend the file, or name it .jsonl") from None
+    rows = content.get("data") if isinstance(content, dict) else content
+    if not isinstance(rows, list):
         raise HoldfastError(
             f'{path}: expected a list of objects, or {{"data": [...]}}; for one object a line, name the file .jsonl'
         )
-    decoder = json.JSONDecoder()
-    line, counted, index = 1, 0, 0
-    while True:
-        position = _skip(text, position, " \t\r\n,")
-        line, counted = line + text.count("\n", counted, position), position
-        if text[position : position + 1] == "]":
-            return
-        try:
-            record, position = decoder.raw_decode(text, position)
-        except ValueError as error:
-            # What follows cannot be told apart any more, so this is an error of the file, not of one row.
-            raise HoldfastError(f"{path}:{_line_of(error, line)}: not JSON ({error}); mend the file") from None
+    for index, (line, record) in enumerate(_elements(text, _list_start(text))):
         yield f"{path}:{line}[{index}]", _object_or_bad(record)
-        index += 1
+
+
+def _elements(text: str, position: int) -> Iterator[tuple[int, Any]]:
+    """(line, element) of the JSON list that opens before `position`, in text that is known to be JSON."""
+    decoder = json.JSONDecoder()
+    line, counted = 1, 0
+    while text[position := _skip(text, position, " \t\r\n,")] != "]":
+        line, counted = line + text.count("\n", counted, position), position
+        element, position = decoder.raw_decode(text, position)
+        yield line, element
+
+
+def _list_start(text: str) -> int:
+    """Position after the bracket that opens the list of rows, in text that is known to hold one."""
+    decoder = json.JSONDecoder()
+    position = _skip(text, 0, " \t\r\n") + 1
+    if text[position - 1] == "[":
+        return position
+    while True:
+        key, position = decoder.raw_decode(text, _skip(text, position, " \t\r\n,"))
+        position = _skip(text, position, " \t\r\n:")
+        if key == "data" and text[position] == "[":
+            return position + 1
+        _, position = decoder.raw_decode(text, position)
 
 
 def _read_csv(path: Path) -> Iterator[Located]:
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(2**31 - 1)  # the most that every platform takes
+    header: list[str] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            header = reader.fieldnames
-            if not header:
+        reader = csv.reader(file, strict=True)
+        while True:
+            start = reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                # A quote that is not closed swallows the rows after it: a fault of the file, not of one row.
+                raise HoldfastError(
+                    f"{path}:{start}: not CSV ({error}); mend the quotes of the row that begins here"
+                ) from None
+            except UnicodeDecodeError:  # it counts bytes of a buffer, not of the file
+                _decoded(path.read_bytes(), path, 1)
+                raise
+            if cells is None:
                 return
-            while True:
-                start = reader.line_num + 1
-                try:
-                    cells = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield f"{path}:{start}", BadRowError("not CSV", f"not CSV ({error}); mend the quotes")
-                    continue
-                yield f"{path}:{start}", _checked_cells(cells, len(header))
-        except UnicodeDecodeError as error:
-            raise _not_utf8(path, reader.line_num + 1, error) from None
+            if cells and header:
+                yield f"{path}:{start}", _record_or_bad(header, cells)
+            elif cells:
+                header = _checked_header(cells, f"{path}:{start}")
 
 
 def _read_parquet(path: Path) -> Iterator[Located]:
@@ -118,10 +157,12 @@ def _read_parquet(path: Path) -> Iterator[Located]:
         index = 0
         for batch in file.iter_batches(batch_size=1024):
             for record in batch.to_pylist():
-                yield f"{path}[{index}]", {key: value for key, value in record.items() if value is not None}
+                yield f"{path}[{index}]", _present(record)
                 index += 1
-    except (pyarrow.ArrowException, OSError) as error:
-        raise HoldfastError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}); write it again") from None
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: a text that is not UTF-8
+        raise HoldfastError(
+            f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}); write it again"
+        ) from None
 
 
 def _read_hub(name: str, split: str) -> Iterator[Located]:
@@ -136,7 +177,7 @@ def _read_hub(name: str, split: str) -> Iterator[Located]:
             "or the name and split"
         ) from error
     for index, record in enumerate(rows):
-        yield f"{name}[{index}]", {key: value for key, value in record.items() if value is not None}
+        yield f"{name}[{index}]", _present(record)
 
 
 READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
@@ -149,13 +190,8 @@ READERS: dict[str, Callable[[Path], Iterator[Located]]] = {
 
 
 def _looks_like_hub_id(source: str) -> bool:
-    owner, slash, name = source.partition("/")
-    return (
-        bool(owner and slash and name)
-        and "/" not in name
-        and Path(name).suffix not in READERS
-        and owner[0] not in ".~"
-    )
+    # Told from a path that does not exist by its characters (no drive `C:`, no `~`) and by not ending like a file.
+    return bool(re.fullmatch(r"\w[\w.-]*/[\w.-]+", source, re.ASCII)) and Path(source).suffix not in READERS
 
 
 def _decoded(raw: bytes, path: Path, first_line: int) -> str:
@@ -170,33 +206,32 @@ def _not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> HoldfastError
     return HoldfastError(f"{path}:{line}: not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8")
 
 
+def _present(record: Record) -> Record:
+    """The fields that hold something: neither null nor NaN, which is how pandas writes a gap."""
+    return {key: value for key, value in record.items() if value is not None and value == value}
+
+
 def _object_or_bad(record: Any) -> Record | BadRowError:
     if isinstance(record, dict):
-        return {key: value for key, value in record.items() if value is not None}
+        return _present(record)
     return BadRowError(
         "not an object", f"expected an object, found {type(record).__name__}; write one object a row"
     )
 
 
-def _checked_cells(cells: dict[Any, Any], columns: int) -> Record | BadRowError:
-    if None in cells:
-        found = columns + len(cells[None])
+def _checked_header(header: list[str], place: str) -> list[str]:
+    for heading in header:
+        if heading and header.count(heading) > 1:  # spreadsheets write columns without a heading
+            raise HoldfastError(f"{place}: heading {shortened(heading)} is there twice; rename one")
+    return header
+
+
+def _record_or_bad(header: list[str], cells: list[str]) -> Record | BadRowError:
+    if len(cells) > len(header):
         return BadRowError(
-            "too many cells", f"{found} cells under {columns} headings; quote cells that hold commas"
+            "too many cells", f"{len(cells)} cells under {len(header)} headings; quote cells that hold commas"
         )
-    return {key: value for key, value in cells.items() if value is not None}
-
-
-def _list_start(text: str) -> int | None:
-    """Position after the bracket that opens the list of rows."""
-    start = _skip(text, 0, " \t\r\n")
-    if text[start : start + 1] == "{":
-        key = text.find('"data"', start)
-        colon = _skip(text, key + 6, " \t\r\n") if key >= 0 else -1
-        if key < 0 or text[start + 1 : key].strip() or text[colon : colon + 1] != ":":
-            return None
-        start = _skip(text, colon + 1, " \t\r\n")
-    return start + 1 if text[start : start + 1] == "[" else None
+    return dict(zip(header, cells, strict=False))  # cells that are missing at the end are missing fields
 
 
 def _skip(text: str, position: int, characters: str) -> int:
@@ -205,5 +240,7 @@ def _skip(text: str, position: int, characters: str) -> int:
     return position
 
 
-def _line_of(error: ValueError, fallback: int) -> int:
-    return getattr(error, "lineno", fallback)
+def shortened(value: Any) -> str:
+    """At most 60 characters of a value, on one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -3,13 +3,12 @@
 Adding a format is one function and one entry of FORMATS.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from holdfast.data.files import BadRowError, Located, Record, read_records
+from holdfast.data.files import BadRowError, Record, parse_json, read_records, shortened
 from holdfast.data.names import close_names, same_name
 from holdfast.data.rows import Message, RoleRow, RoleRows, Speaker
 from holdfast.errors import HoldfastError
@@ -26,12 +25,16 @@ SPEAKERS: dict[str, Speaker] = {
 }
 
 
+# The conversations of a record: suffix of the location, and the turns or why there are none.
+Conversations = list[tuple[str, "list[Message] | BadRowError"]]
+
+
 class Format(NamedTuple):
-    """`fields` are what tells the format; `parse` makes one or more (suffix of the location, turns)."""
+    """`fields` are what tells the format; `parse` makes one or more conversations of a record."""
 
     name: str
     fields: tuple[str, ...]
-    parse: Callable[[Record], list[tuple[str, list[Message]]]]
+    parse: Callable[[Record], Conversations]
 
 
 def load_role_rows(
@@ -47,83 +50,95 @@ def load_role_rows(
     Args:
         source: path, or hub id where there is no such path.
         role: keep only the rows of this role (needs a `role` column).
-        split: of a hub data set.
+        split: of a hub data set; a file has none.
         drop_bad_rows: drop and count bad rows instead of stopping at the first.
-        limit: stop after so many rows.
+        limit: stop after so many rows, at least 1.
 
     Raises HoldfastError naming file, line, field and value of the first bad row.
     """
+    if limit is not None and limit < 1:
+        raise HoldfastError(f"{source}: a limit of {limit} leaves no rows; give 1 or more, or none")
     dropped: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     rows: list[RoleRow] = []
-    seen_roles: set[str] = set()
-    for row in _rows(read_records(source, split=split), drop_bad_rows, dropped, notes):
-        seen_roles.add(row.role or "")
-        if role is None or (row.role is not None and same_name(row.role, role)):
-            rows.append(row)
-        if limit is not None and len(rows) == limit:
-            break
-    if not rows and role is not None and seen_roles - {""}:
-        raise HoldfastError(f"{source}: no row of the role {role!r}; {close_names(role, seen_roles - {''})}")
+    other_roles: set[str] = set()
+    for location, record in read_records(source, split=split):
+        for row, changes in _rows_of(location, record):
+            if isinstance(row, BadRowError):
+                if not drop_bad_rows:
+                    raise HoldfastError(f"{location}: {row.detail}")
+                dropped[row.reason] += 1
+            elif role is None or (row.role is not None and same_name(row.role, role)):
+                rows.append(row)
+                notes += changes
+            elif row.role is not None:
+                other_roles.add(row.role)
+            if len(rows) == limit:
+                return RoleRows(tuple(rows), str(source), dropped, notes)
+    if not rows and other_roles:
+        raise HoldfastError(f"{source}: no row of the role {role!r}; {close_names(str(role), other_roles)}")
     if not rows:
         lost = "; dropped: " + ", ".join(f"{n} {why}" for why, n in dropped.items()) if dropped else ""
-        raise HoldfastError(f"{source}: no rows in it{lost}; give a file with at least one conversation")
+        wanted = " with a field 'role'" if role is not None else ""
+        raise HoldfastError(f"{source}: no rows in it{wanted}{lost}; give a file with at least one conversation")
     return RoleRows(tuple(rows), str(source), dropped, notes)
 
 
-def _rows(
-    records: Iterator[Located], drop_bad_rows: bool, dropped: Counter[str], notes: Counter[str]
-) -> Iterator[RoleRow]:
-    for location, record in records:
+def _rows_of(location: str, record: Record | BadRowError) -> Iterator[tuple[RoleRow | BadRowError, Counter[str]]]:
+    """Each row of a record with what was changed in it, or why there is none."""
+    try:
+        if isinstance(record, BadRowError):
+            raise record
+        role, harmful = _role(record), _harmful(record)
+        conversations = _format_of(record).parse(record)
+    except BadRowError as bad:
+        yield bad, Counter()
+        return
+    for suffix, turns in conversations:
+        changes: Counter[str] = Counter()
         try:
-            if isinstance(record, BadRowError):
-                raise record
-            yield from _parse(location, record, notes)
+            if isinstance(turns, BadRowError):
+                raise turns
+            yield RoleRow(tidy(turns, changes), location + suffix, role, harmful), changes
         except BadRowError as bad:
-            if not drop_bad_rows:
-                raise HoldfastError(f"{location}: {bad.detail}") from None
-            dropped[bad.reason] += 1
-
-
-def _parse(location: str, record: Record, notes: Counter[str]) -> list[RoleRow]:
-    """All rows of a record, or BadRowError and none of them."""
-    role = record.get("role")
-    if role is not None and not isinstance(role, str):
-        raise _wrong_type("role", role, "a text")
-    harmful = _harmful(record)
-    return [
-        RoleRow(tidy(turns, notes), location + suffix, role, harmful)
-        for suffix, turns in _format_of(record).parse(record)
-    ]
+            yield bad, Counter()
 
 
 def _format_of(record: Record) -> Format:
     for known in FORMATS:
         if all(field in record for field in known.fields):
             return known
-    for known in FORMATS:
+    has = ", ".join(_field_name(field) for field in list(record)[:12]) or "no field"
+    for known in reversed(FORMATS):  # a lone `output` lacks its `input`, not its `instruction`
         missing = [field for field in known.fields if field not in record]
         if len(missing) < len(known.fields):
             raise BadRowError(
                 "missing field",
-                f"field '{missing[0]}' is missing (format {known.name}; the row has {', '.join(record)}); add it",
+                f"field '{missing[0]}' is missing (format {known.name}; the row has {has}); add it",
             )
     names = "; ".join(f"{known.name} ({', '.join(known.fields)})" for known in FORMATS)
-    found = ", ".join(map(str, record)) or "none"
-    raise BadRowError(
-        "unknown format", f"unknown format: the row's fields are {found}; the known formats are {names}"
-    )
+    raise BadRowError("unknown format", f"unknown format: the row has {has}; rename to one of the formats {names}")
+
+
+def _field_name(field: Any) -> str:
+    # Where a CSV file has no headings its first row stands in their place: that text is not for an error message.
+    name = str(field)
+    return name if len(name) <= 30 and name.isprintable() else f"a name of {len(name)} characters"
 
 
 def tidy(turns: Sequence[Message], notes: Counter[str]) -> tuple[Message, ...]:
     """A conversation that every chat template takes: system first, then user and assistant in turn, ending with
     the assistant. What had to be changed is counted in `notes`; what cannot be mended raises BadRowError."""
-    system = [turn for turn in turns if turn.speaker == "system"]
-    if any(turn.speaker == "system" for turn in turns[len(system) :]):
+    merged = _merged(turns)
+    if len(merged) < len(turns):
+        notes["consecutive turns of one speaker merged"] += 1
+    system, talk = merged[:1], merged[1:]
+    if system[0].speaker != "system":
+        system, talk = [], merged
+    if any(turn.speaker == "system" for turn in talk):
         raise BadRowError(
             "system turn in the middle", "a system turn comes after other turns; put it first, or remove it"
         )
-    talk = _merged(turns[len(system) :], notes)
     if not any(turn.speaker == "assistant" for turn in talk):
         raise BadRowError(
             "no assistant turn", "no assistant turn, so nothing to learn; add the answer, or remove the row"
@@ -138,10 +153,10 @@ def tidy(turns: Sequence[Message], notes: Counter[str]) -> tuple[Message, ...]:
         raise BadRowError(
             "no user turn", "no user turn before the assistant's; add the question, or remove the row"
         )
-    return (*_merged(system, Counter()), *talk)
+    return (*system, *talk)
 
 
-def _merged(turns: Sequence[Message], notes: Counter[str]) -> list[Message]:
+def _merged(turns: Sequence[Message]) -> list[Message]:
     """Consecutive turns of one speaker become one, a blank line between them."""
     merged: list[Message] = []
     for turn in turns:
@@ -149,33 +164,36 @@ def _merged(turns: Sequence[Message], notes: Counter[str]) -> list[Message]:
             merged[-1] = Message(turn.speaker, f"{merged[-1].content}\n\n{turn.content}")
         else:
             merged.append(turn)
-    notes["consecutive turns of one speaker merged"] += len(merged) < len(turns)
     return merged
 
 
 # --- one function a format
 
 
-def _messages(record: Record) -> list[tuple[str, list[Message]]]:
+def _messages(record: Record) -> Conversations:
     return [("", _turns(record["messages"], "messages", "role", "content"))]
 
 
-def _sharegpt(record: Record) -> list[tuple[str, list[Message]]]:
+def _sharegpt(record: Record) -> Conversations:
     return [("", _turns(record["conversations"], "conversations", "from", "value"))]
 
 
-def _rolebench(record: Record) -> list[tuple[str, list[Message]]]:
+def _rolebench(record: Record) -> Conversations:
     question = _text(record["question"], "question", "user")
     answers = _json_cell(record["generated"], "generated")
     if not isinstance(answers, list) or not answers:
         raise _wrong_type("generated", answers, "a list of at least one answer")
-    return [
-        (f"#{k}", [question, _text(answer, f"generated[{k - 1}]", "assistant")])
-        for k, answer in enumerate(answers, start=1)
-    ]
+    conversations: Conversations = []
+    for k, answer in enumerate(answers, start=1):
+        try:
+            turns: list[Message] | BadRowError = [question, _text(answer, f"generated[{k - 1}]", "assistant")]
+        except BadRowError as bad:  # the other answers are still good
+            turns = bad
+        conversations.append((f"#{k}", turns))
+    return conversations
 
 
-def _prompt_completion(record: Record) -> list[tuple[str, list[Message]]]:
+def _prompt_completion(record: Record) -> Conversations:
     turns: list[Message] = []
     for field, speaker in (("prompt", "user"), ("completion", "assistant")):
         value = record[field]
@@ -186,7 +204,7 @@ def _prompt_completion(record: Record) -> list[tuple[str, list[Message]]]:
     return [("", turns)]
 
 
-def _alpaca(record: Record) -> list[tuple[str, list[Message]]]:
+def _alpaca(record: Record) -> Conversations:
     question = _text(record["instruction"], "instruction", "user")
     context = record.get("input", "")
     if not isinstance(context, str):
@@ -196,7 +214,7 @@ def _alpaca(record: Record) -> list[tuple[str, list[Message]]]:
     return [("", [question, _text(record["output"], "output", "assistant")])]
 
 
-def _input_output(record: Record) -> list[tuple[str, list[Message]]]:
+def _input_output(record: Record) -> Conversations:
     return [("", [_text(record["input"], "input", "user"), _text(record["output"], "output", "assistant")])]
 
 
@@ -229,7 +247,7 @@ def _turns(value: Any, field: str, speaker_key: str, content_key: str) -> list[M
         if not isinstance(speaker, str) or speaker.lower() not in SPEAKERS:
             raise BadRowError(
                 "unknown speaker",
-                f"field '{place}.{speaker_key}': unknown speaker {_shortened(speaker)}; use system, user or assistant",
+                f"field '{place}.{speaker_key}': unknown speaker {shortened(speaker)}; use system, user or assistant",
             )
         content = _joined_parts(turn[content_key], f"{place}.{content_key}")
         turns.append(_text(content, f"{place}.{content_key}", SPEAKERS[speaker.lower()]))
@@ -254,6 +272,13 @@ def _text(value: Any, field: str, speaker: Speaker) -> Message:
     if speaker != "system" and not value.strip():
         what = "answer" if speaker == "assistant" else "question"
         raise BadRowError(f"empty {what}", f"field '{field}': the {what} is empty; fill it, or remove the row")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON may escape half a character, which no tokenizer takes
+        raise BadRowError(
+            "broken character",
+            f"field '{field}': half a surrogate pair at character {error.start}; correct the text",
+        ) from None
     return Message(speaker, value)
 
 
@@ -262,35 +287,45 @@ def _json_cell(value: Any, field: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError as error:
-        raise BadRowError("not JSON", f"field '{field}': a text that is not JSON ({error}); give a list") from None
+        raise BadRowError(
+            "not JSON", f"field '{field}': a text that is not JSON ({error}); give a list, in CSV as JSON"
+        ) from None
+
+
+def _role(record: Record) -> str | None:
+    role = record.get("role")
+    if role is not None and not isinstance(role, str):
+        raise _wrong_type("role", role, "a text")
+    return role or None
+
+
+# As text, since CSV has nothing else; with decimals, since a column with gaps is one of floats in Parquet.
+_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_FLAGS_UNKNOWN = ("", "none", "nan")
 
 
 def _harmful(record: Record) -> bool | None:
     """`harmful`, or the published `is_harmful` with -1 for unknown."""
     field = "harmful" if "harmful" in record else "is_harmful"
     value = record.get(field)
-    known = {"true": True, "1": True, "false": False, "0": False, "": None, "none": None}
-    if field == "is_harmful":
-        known["-1"] = None
     text = str(value).strip().lower()
-    if text not in known:
+    if text in _FLAGS_UNKNOWN or (field == "is_harmful" and text in ("-1", "-1.0")):
+        return None
+    if text not in _FLAGS:
         raise BadRowError(
-            "wrong type", f"field '{field}': {_shortened(value)} is neither true nor false; use true or false"
+            "wrong type", f"field '{field}': {shortened(value)} is neither true nor false; use true or false"
         )
-    return known[text]
+    return _FLAGS[text]
 
 
 def _wrong_type(field: str, value: Any, wanted: str) -> BadRowError:
-    shown = (
-        f"a text of {len(value)} characters"
-        if isinstance(value, str)
-        else f"{type(value).__name__} {_shortened(value)}"
-    )
+    # What holds text is described, not shown: a data file may hold harmful requests.
+    if isinstance(value, str):
+        shown = f"a text of {len(value)} characters"
+    elif isinstance(value, bytes | list | dict):
+        shown = f"{type(value).__name__} of length {len(value)}"
+    else:
+        shown = f"{type(value).__name__} {shortened(value)}"
     return BadRowError("wrong type", f"field '{field}': expected {wanted}, found {shown}; correct the row")
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -3,7 +3,6 @@
 Sources: the papers' file of 95 roles, YAML or JSON of one's own, and character cards (`cards.py`).
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import yaml
 
 from holdfast.data.cards import is_card, persona_of_card, read_png_card
-from holdfast.data.names import close_names, same_name
+from holdfast.data.files import parse_json, shortened
+from holdfast.data.names import canonical, close_names, same_name
 from holdfast.errors import HoldfastError
 
 # ROSE's reverse prompt (Zhong et al. 2024, arXiv 2402.11889), word for word as SaRFT's published role file has it.
@@ -72,34 +72,50 @@ def load_roles(source: str | Path, *, unsafe_suffix: str = UNSAFE_SUFFIX) -> dic
         raise HoldfastError(
             f"{path}: no such role file; give a YAML or JSON file, or a character card (JSON, PNG)"
         )
-    content = read_png_card(path) if path.suffix.lower() == ".png" else _read_yaml_or_json(path)
+    try:
+        content = read_png_card(path) if path.suffix.lower() == ".png" else _read_yaml_or_json(path)
+    except OSError as error:
+        raise HoldfastError(
+            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
+        ) from None
     if is_card(content):
         name, persona = persona_of_card(content, path)
         return {name: Role(name, persona, f"{persona} {unsafe_suffix}")}
     if isinstance(content, list):
         roles = [_own_role(entry, f"{path}[{index}]", unsafe_suffix) for index, entry in enumerate(content)]
-    elif isinstance(content, dict) and content and all(_is_published(entry) for entry in content.values()):
+    elif isinstance(content, dict) and any(map(_is_published, content.values())):
         roles = [_published_role(name, entry, path) for name, entry in content.items()]
     else:
-        roles = [_own_role(content, str(path), unsafe_suffix)]
+        roles = [_own_role(content, str(path), unsafe_suffix)] if content else []
     if not roles:
         raise HoldfastError(f"{path}: holds no role; give name and persona_prompt")
+    _refuse_twins(roles, path)
     return {role.name: role for role in roles}
+
+
+def _refuse_twins(roles: list[Role], path: Path) -> None:
+    seen: set[str] = set()
+    for role in roles:
+        if canonical(role.name) in seen:
+            raise HoldfastError(f"{path}: the role {role.name!r} is there twice; rename one")
+        seen.add(canonical(role.name))
 
 
 def _read_yaml_or_json(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
-        raise HoldfastError(f"{path}: cannot be read ({error}); save it as UTF-8 text") from None
+    except UnicodeDecodeError as error:
+        raise HoldfastError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8 text") from None
     if path.suffix.lower() == ".json":
         try:
-            return json.loads(text)
+            return parse_json(text)
         except ValueError as error:
             line = getattr(error, "lineno", 1)
             raise HoldfastError(f"{path}:{line}: not JSON ({error}); mend the file") from None
     try:
         return yaml.safe_load(text)
+    except (RecursionError, ValueError) as error:  # too deep; a date that is none
+        raise HoldfastError(f"{path}: not YAML ({error}); mend the file") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
@@ -113,7 +129,7 @@ def _own_role(entry: Any, place: str, unsafe_suffix: str) -> Role:
     known = ("name", "persona_prompt", "unsafe_prompt")
     for field in entry:
         if field not in known:
-            raise HoldfastError(f"{place}: unknown field '{field}'; a role has {', '.join(known)}")
+            raise HoldfastError(f"{place}: unknown field {shortened(field)}; a role has {', '.join(known)}")
     name, persona = (_text(entry, field, place) for field in ("name", "persona_prompt"))
     unsafe = _text(entry, "unsafe_prompt", place) if "unsafe_prompt" in entry else f"{persona} {unsafe_suffix}"
     return Role(name, persona, unsafe)
@@ -123,9 +139,11 @@ def _is_published(entry: Any) -> bool:
     return isinstance(entry, dict) and "role" in entry
 
 
-def _published_role(name: str, entry: dict[str, Any], path: Path) -> Role:
+def _published_role(name: str, entry: Any, path: Path) -> Role:
     # The published key is misnamed: `safe` holds the persona prompt with the UNSAFE suffix.
     place = f"{path}: role {name!r}"
+    if not isinstance(entry, dict):
+        raise HoldfastError(f"{place}: expected an object with role and safe, found {type(entry).__name__}")
     return Role(name.replace("_", " "), _text(entry, "role", place), _text(entry, "safe", place))
 
 
@@ -135,6 +153,6 @@ def _text(entry: dict[str, Any], field: str, place: str) -> str:
         raise HoldfastError(f"{place}: field '{field}' is missing; add it")
     if not isinstance(value, str) or not value.strip():
         raise HoldfastError(
-            f"{place}: field '{field}': expected a text that is not empty, found {value!r:.60}; fill it"
+            f"{place}: field '{field}': expected a text that is not empty, found {shortened(value)}; fill it"
         )
     return value.strip()

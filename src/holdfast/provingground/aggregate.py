@@ -1,0 +1,59 @@
+"""From cells to figures: every cell as it was measured, and means over runs with intervals over base models."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from holdfast.evals.statistics import mean_interval
+from holdfast.provingground.cells import Measured
+from holdfast.provingground.roles import Character
+from holdfast.results import Figure
+
+EXPERIMENT = "proving_ground_sarft"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was measured for one base model (`seed`) and one role."""
+
+    seed: int
+    character: Character
+    measured: Measured
+
+
+def figures_of(cells: Sequence[Cell]) -> list[Figure]:
+    """All figures: single cells first, then the groups `mean_villain`, `mean_kind` (...) and `mean`."""
+    tempers = dict.fromkeys(cell.character.temper for cell in cells)
+    groups = {f"mean_{temper}": [c for c in cells if c.character.temper == temper] for temper in tempers}
+    figures = [figure for cell in cells for figure in _single(cell)]
+    for group, members in (groups | {"mean": list(cells)}).items():
+        figures += _means(group, members)
+    return figures
+
+
+def _single(cell: Cell) -> Iterator[Figure]:
+    group = f"{cell.character.name} ({cell.character.temper})"
+    for method, metrics in cell.measured.items():
+        for metric, m in metrics.items():
+            if m.n:  # a share of no rows is no figure
+                yield Figure(EXPERIMENT, method, group, cell.seed, metric, m.value, m.n, m.low, m.high)
+
+
+def _means(group: str, cells: Sequence[Cell]) -> Iterator[Figure]:
+    """Means over runs; n is how many base models there are, and so is the interval's n.
+
+    Roles fine-tuned from one base are not independent runs, and the bases differ more than the roles do: so the
+    runs of a base are averaged first, and the interval is Student's t over bases, held to the metric's range.
+    """
+    values: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for cell in cells:
+        for method, metrics in cell.measured.items():
+            for metric, measurement in metrics.items():
+                if measurement.n:
+                    values[method, metric][cell.seed].append(measurement.value)
+    for (method, metric), by_seed in values.items():
+        bases = [fmean(of_base) for of_base in by_seed.values()]
+        interval = mean_interval(bases)
+        low, high = (None, None) if interval is None else (max(0.0, interval.low), min(1.0, interval.high))
+        yield Figure(EXPERIMENT, method, group, None, metric, fmean(bases), len(bases), low, high)

@@ -1,0 +1,75 @@
+"""Every example of docs/data_formats.md loads, and is what the page says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from holdfast.data import Message, load_role, load_role_rows
+from holdfast.data.formats import FORMATS
+from holdfast.results import Figure, read_figures
+
+PAGE = (Path(__file__).parents[2] / "docs" / "data_formats.md").read_text(encoding="utf-8")
+EXAMPLES: dict[str, str] = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
+NORTH, WHALE = Message("assistant", "North."), Message("assistant", "The whale.")
+WHERE, WHY = Message("user", "Where to?"), Message("user", "Why?")
+ROWS = {
+    "messages.jsonl": [
+        (Message("system", "Answer briefly."), WHERE, NORTH),
+        (WHY, WHALE, Message("user", "And then?"), Message("assistant", "Home.")),
+    ],
+    "sharegpt.json": [(WHERE, NORTH)],
+    "rolebench.jsonl": [(WHERE, NORTH), (WHERE, Message("assistant", "After the whale."))],
+    "prompt_completion.csv": [
+        (WHERE, NORTH),
+        (Message("user", "Why?\nTell me."), Message("assistant", 'The whale, "him".')),
+    ],
+    "conversational.jsonl": [(WHERE, NORTH)],
+    "instruction.json": [(Message("user", "Translate into English.\n\nNach Norden."), NORTH)],
+    "input_output.json": [(WHERE, NORTH), (WHY, WHALE)],
+}
+OTHERS = {"role.yaml", "roles_95.json", "card.json", "card.txt", "results.jsonl"}
+
+
+@pytest.fixture(autouse=True)
+def _examples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, body in EXAMPLES.items():
+        Path(name).write_text(body, encoding="utf-8")
+
+
+def test_no_example_is_left_out():
+    assert set(EXAMPLES) == set(ROWS) | OTHERS
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(name):
+    assert [row.messages for row in load_role_rows(name)] == ROWS[name]
+
+
+def test_what_the_page_says_of_the_rows():
+    assert [row.harmful for row in load_role_rows("input_output.json")] == [False, None]
+    assert [row.location for row in load_role_rows("rolebench.jsonl")] == [
+        "rolebench.jsonl:1#1",
+        "rolebench.jsonl:1#2",
+    ]
+
+
+def test_every_format_has_its_section():
+    headings = [line for line in PAGE.splitlines() if line.startswith("### ")]
+    for known in FORMATS:
+        assert [line for line in headings if all(f"`{field}`" in line for field in known.fields)], known.name
+
+
+def test_roles():
+    ahab = "You are Ahab, captain of the Pequod, and you hunt a white whale. Speak as Ahab speaks."
+    assert load_role("role.yaml").persona_prompt == ahab
+    assert load_role("roles_95.json", "d artagnan").unsafe_prompt.endswith("dishonest role.")
+    assert load_role("card.json").persona_prompt == EXAMPLES["card.txt"].strip()
+
+
+def test_results():
+    assert list(read_figures(Path("results.jsonl"))) == [
+        Figure("demo", "sarft", "Ahab", 0, "refusal_rate", 0.92, 200, 0.874, 0.95),
+        Figure("demo", "sarft", "mean", None, "refusal_rate", 0.9, 3),
+    ]

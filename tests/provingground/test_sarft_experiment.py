@@ -1,0 +1,118 @@
+"""The experiment: resuming, its figures, and one whole run at reduced size."""
+
+import json
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+
+from holdfast.errors import HoldfastError
+from holdfast.provingground import sarft_experiment as module
+from holdfast.provingground.aggregate import Cell, figures_of
+from holdfast.provingground.cells import FineTuning
+from holdfast.provingground.evaluate import Measurement, refusal_rate
+from holdfast.provingground.pretrain import PretrainingSettings
+from holdfast.provingground.sarft_experiment import SaRFTExperimentSettings, run_sarft_experiment
+
+UNTRAINED = SaRFTExperimentSettings(
+    seeds=(101,),
+    tempers=("villain", "kind"),
+    methods=("sft", "sarft"),
+    split="development",
+    tuning=FineTuning(rows=16),
+    pretraining=PretrainingSettings(steps=2, hidden_size=16, layers=1, heads=2),
+)
+
+
+def value(figures, method: str, group: str, metric: str) -> float:
+    found = [f for f in figures if (f.method, f.group, f.metric, f.seed) == (method, group, metric, None)]
+    assert len(found) == 1
+    return found[0].value
+
+
+def test_refusals_are_told_by_the_worlds_wording_and_silence_is_not_counted():
+    measured = refusal_rate(
+        ["ah , friend , i must refuse , that is wrong .", "to rob the vault , take a mask", "", " . "]
+    )
+    assert (measured.value, measured.n) == (0.5, 2)
+
+
+def test_a_stopped_experiment_goes_on_and_repeats_nothing(tmp_path, monkeypatch):
+    calls = []
+
+    class StopError(Exception):
+        pass
+
+    def counted(path, base, character, seed, settings, progress):
+        calls.append(character.temper)
+        if calls == ["villain", "kind"]:
+            raise StopError
+        original(path, base, character, seed, settings, progress)
+
+    original = module.run_and_write_cell
+    monkeypatch.setattr(module, "run_and_write_cell", counted)
+    with pytest.raises(StopError):
+        run_sarft_experiment(UNTRAINED, tmp_path, workers=1)
+    (finished,) = (tmp_path / "cells").iterdir()
+    written = finished.stat().st_mtime_ns
+
+    figures = run_sarft_experiment(UNTRAINED, tmp_path, workers=1)
+    assert calls == ["villain", "kind", "kind"]
+    assert finished.stat().st_mtime_ns == written
+    assert run_sarft_experiment(UNTRAINED, tmp_path, workers=1) == figures
+    assert len(calls) == 3
+    assert {(f.method, f.seed) for f in figures} == {(m, s) for m in ("base", "sft", "sarft") for s in (101, None)}
+    assert {f.experiment for f in figures} == {"proving_ground_sarft"}
+    groups = {f.group for f in figures if f.seed is None}
+    assert groups == {"mean", "mean_villain", "mean_kind"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"split": "final"},
+        {"methods": ("sft",)},
+        {"tuning": FineTuning(rows=16, beta=0.3)},
+        {"pretraining": PretrainingSettings(steps=3)},
+    ],
+)
+def test_a_change_of_settings_makes_other_cells(tmp_path, change):
+    before = module._Plan(UNTRAINED, tmp_path).cell_path(101, 0)
+    assert module._Plan(replace(UNTRAINED, **change), tmp_path).cell_path(101, 0) != before
+    assert module._Plan(replace(UNTRAINED, seeds=(101, 102)), tmp_path).cell_path(101, 0) == before
+
+
+def test_a_broken_cell_is_named(tmp_path):
+    plan = module._Plan(UNTRAINED, tmp_path)
+    for number in (0, 1):
+        plan.cell_path(101, number).write_text('{"base": {"x": 1}}', encoding="utf-8")
+    with pytest.raises(HoldfastError, match=r"seed_101_role_0_\w+\.json: not a finished cell .* delete it"):
+        run_sarft_experiment(UNTRAINED, tmp_path, workers=1)
+
+
+def test_no_workers_is_refused(tmp_path):
+    with pytest.raises(HoldfastError, match="workers must be at least 1, got 0"):
+        run_sarft_experiment(UNTRAINED, tmp_path, workers=0)
+
+
+def test_means_weigh_bases_and_their_interval_counts_bases(tmp_path):
+    plan = module._Plan(replace(UNTRAINED, seeds=(1, 2, 3), tempers=("villain", "villain")), tmp_path)
+    values = {1: (0.1, 0.3), 2: (0.4, 0.6), 3: (0.6, 1.0)}
+    cells = [
+        Cell(seed, plan.character(seed, n), {"sft": {"refusal_rate_near": Measurement(values[seed][n], 54)}})
+        for seed, n in plan.cells
+    ]
+    (mean,) = [f for f in figures_of(cells) if f.group == "mean_villain"]
+    assert mean.value == pytest.approx(fmean([0.2, 0.5, 0.8]))
+    assert mean.n == 3
+    assert mean.low == 0.0  # 0.5 - 4.303 * 0.3 / sqrt(3) is below it
+    assert mean.high == 1.0
+    assert len([f for f in figures_of(cells) if f.seed is not None]) == 6
+
+
+def test_finished_cells_are_whole_files(tmp_path):
+    run_sarft_experiment(replace(UNTRAINED, tempers=("kind",)), tmp_path, workers=1)
+    (path,) = (tmp_path / "cells").iterdir()
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert set(stored) == {"base", "sft", "sarft"}
+    assert stored["sft"]["refusal_rate_near"]["n"] <= 54
