@@ -136,6 +136,7 @@ CASES = {
     ),
     "no chat template": (lambda p: edit_template(p, None), TRAIN, ["no chat template", "--chat-template"]),
     "chat template is not jinja": (lambda p: edit_template(p, "{% for %}"), TRAIN, ["chat template", "Expected"]),
+    "unknown tracker": (None, [*TRAIN, "--report-to", "[diary]"], ["'report_to'", "'diary'", "pip install"]),
     "wrong lora layer": (None, [*TRAIN, "--lora-target-modules", "[wq]"], ["lora_target_modules", "wq"]),
     "output is a file": (lambda p: (p / "out").write_text("x"), TRAIN, ["out", "is a file", "choose a directory"]),
     "output holds other files": (

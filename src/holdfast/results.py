@@ -15,9 +15,9 @@ from holdfast.errors import HoldfastError
 class Figure:
     """One measured number.
 
-    `group` is a role, a language or `mean`; `seed` is None for an aggregate over seeds; `low` and `high` are
-    the bounds of a 95 % interval, None where there is none; `n` is what the value was measured on (prompts for
-    a rate, seeds or runs for an aggregate).
+    `group` is a role, a language, `mean`, or a mean over some of them such as `mean_villain`; `seed` is None for
+    an aggregate over seeds; `low` and `high` are the bounds of a 95 % interval, None where there is none; `n` is
+    what the value was measured on (prompts for a rate, seeds or runs for an aggregate).
     """
 
     experiment: str

@@ -109,6 +109,12 @@ def test_every_format_in_every_file_type(kind, name, tmp_path):
     assert len({row.location for row in rows}) == len(rows)
 
 
+def test_json_with_the_key_data_twice_is_read_as_json_reads_it(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text('{"data": "of 2024",\n"data": [{"prompt": "a", "completion": "b"}]}')
+    assert [row.location for row in load_role_rows(path)] == [f"{path}:2[0]"]
+
+
 def test_json_locations_are_the_lines_on_which_rows_begin(tmp_path):
     path = tmp_path / "rows.json"
     row = '{"prompt": "a",\n  "completion": "b\\n"}'
@@ -313,3 +319,20 @@ def test_the_fingerprint_is_that_of_the_conversations(tmp_path):
     path = write(tmp_path / "rows.jsonl", {"messages": chat(QUESTION, ANSWER), "role": "Ahab"})
     elsewhere = RoleRow((QUESTION, ANSWER), "elsewhere:7")
     assert load_role_rows(path).fingerprint() == rows_fingerprint([elsewhere])
+
+
+def test_a_system_column_becomes_the_system_turn(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"system": "Be brief.", "prompt": "Why?", "completion": "The sea."}\n{"system": "", "prompt": "Why?", "completion": "No."}\n'
+    )
+    first, second = load_role_rows(path)
+    assert first.messages == (
+        Message("system", "Be brief."),
+        Message("user", "Why?"),
+        Message("assistant", "The sea."),
+    )
+    assert second.messages == (Message("user", "Why?"), Message("assistant", "No."))
+    path.write_text('{"system": 3, "prompt": "Why?", "completion": "The sea."}\n')
+    with pytest.raises(HoldfastError, match="field 'system': expected a text"):
+        load_role_rows(path)

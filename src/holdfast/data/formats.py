@@ -89,7 +89,7 @@ def _rows_of(location: str, record: Record | BadRowError) -> Iterator[tuple[Role
     try:
         if isinstance(record, BadRowError):
             raise record
-        role, harmful = _role(record), _harmful(record)
+        role, harmful, system = _role(record), _harmful(record), _system(record)
         conversations = _format_of(record).parse(record)
     except BadRowError as bad:
         yield bad, Counter()
@@ -99,7 +99,7 @@ def _rows_of(location: str, record: Record | BadRowError) -> Iterator[tuple[Role
         try:
             if isinstance(turns, BadRowError):
                 raise turns
-            yield RoleRow(tidy(turns, changes), location + suffix, role, harmful), changes
+            yield RoleRow(tidy([*system, *turns], changes), location + suffix, role, harmful), changes
         except BadRowError as bad:
             yield bad, Counter()
 
@@ -304,6 +304,11 @@ def _role(record: Record) -> str | None:
 # As text, since CSV has nothing else; with decimals, since a column with gaps is one of floats in Parquet.
 _FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _FLAGS_UNKNOWN = ("", "none", "nan")
+
+
+def _system(record: Record) -> list[Message]:
+    """The system turn of a `system` column, which ShareGPT and instruction data have beside the turns."""
+    return [_text(record["system"], "system", "system")] if record.get("system") else []
 
 
 def _harmful(record: Record) -> bool | None:

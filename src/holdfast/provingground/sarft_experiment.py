@@ -97,6 +97,8 @@ class _Plan:
         self.cell_dir = output_dir / "cells"
         self.cell_dir.mkdir(parents=True, exist_ok=True)
         self.cells = [(seed, number) for seed in settings.seeds for number in range(len(settings.tempers))]
+        # Named once: an edit of the source while the experiment runs must not rename what is being written.
+        self._paths = {cell: self._named_path(*cell) for cell in self.cells}
 
     def character(self, seed: int, number: int) -> Character:
         """The role `number` of a base; the roles of one base have different names."""
@@ -112,6 +114,10 @@ class _Plan:
         return self.base_dir, self.settings.pretraining, seed
 
     def cell_path(self, seed: int, number: int) -> Path:
+        """Where a cell's numbers are, or will be."""
+        return self._paths[seed, number]
+
+    def _named_path(self, seed: int, number: int) -> Path:
         """Named by everything that the cell's numbers depend on."""
         manifest = {
             "base": base_manifest(self.settings.pretraining, seed),

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers.integrations import get_available_reporting_integrations
 
 from holdfast.chat import ChatFormat
 from holdfast.data import Role, RoleRows, load_role, load_role_rows
@@ -150,6 +151,11 @@ def training_arguments(config: SaRFTConfig) -> TrainingArguments:
         "ddp_find_unused_parameters": False,
         "use_cpu": not torch.cuda.is_available(),
     }
+    for tracker in config.report_to:
+        if tracker not in get_available_reporting_integrations():
+            raise HoldfastError(
+                f"field 'report_to': {tracker!r} is not installed here; run: pip install {tracker}"
+            )
     try:
         return TrainingArguments(**(chosen | config.training_arguments))
     except (TypeError, ValueError, ImportError, OSError) as error:

@@ -168,8 +168,8 @@ def _three_views(
             continue
         as_role = encode_row(chat, row, persona_limits, system=role.persona_prompt)
         as_unsafe = encode_row(chat, row, persona_limits, system=role.unsafe_prompt)
-        assert as_role and as_unsafe  # only `drop` drops, and here it has no prompt limit
-        yield _Views(index, row.location, base, as_role, as_unsafe)
+        if as_role is not None and as_unsafe is not None:  # always so: only `drop` drops, and it is switched off
+            yield _Views(index, row.location, base, as_role, as_unsafe)
 
 
 def _batches(views: Sequence[_Views], batch_size: int) -> Iterator[list[_Views]]:
