@@ -38,7 +38,7 @@ MANIFEST = "proving_ground.json"
 class PretrainingSettings:
     """How a base model is made; everything but the world itself."""
 
-    steps: int = 1100
+    steps: int = 1700
     tokens_per_step: int = 800
     matrix_learning_rate: float = 0.02  # Muon, for the hidden matrices
     learning_rate: float = 3e-3  # AdamW, for embeddings and norms
