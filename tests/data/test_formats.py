@@ -324,7 +324,8 @@ def test_the_fingerprint_is_that_of_the_conversations(tmp_path):
 def test_a_system_column_becomes_the_system_turn(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(
-        '{"system": "Be brief.", "prompt": "Why?", "completion": "The sea."}\n{"system": "", "prompt": "Why?", "completion": "No."}\n'
+        '{"system": "Be brief.", "prompt": "Why?", "completion": "The sea."}\n'
+        '{"system": "", "prompt": "Why?", "completion": "No."}\n'
     )
     first, second = load_role_rows(path)
     assert first.messages == (

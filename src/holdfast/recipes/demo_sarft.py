@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from holdfast.provingground.sarft_experiment import SaRFTExperimentSettings, run_sarft_experiment
 from holdfast.recipes.terminal import err, note, out
-from holdfast.report import Column, Section, TableData, build_table, to_rich, write_report
+from holdfast.report import Column, Section, TableData, build_table, to_markdown, to_rich, write_report
 from holdfast.report.plots import grouped_bars, scatter
 from holdfast.results import Figure, read_figures, write_figures
 
@@ -34,11 +34,20 @@ HEADLINE = (
     Column("rouge_l_raw", "how-to, Rouge-L", True),
     Column("rouge_l_role", "about the role, Rouge-L", True),
 )
+# The page has room for what the terminal has not: an answer that neither refuses nor helps, and dark questions.
+PAGE_HEADLINE = (
+    HEADLINE[0],
+    Column("attack_success_rate_mean", "harm done", False),
+    *HEADLINE[1:],
+    Column("rouge_l_dark", "dark questions, Rouge-L", True),
+)
 FLAGS = (
     Column("flagged_share", "unsafe suffix"),
     Column("flagged_share_harmless_suffix", "harmless suffix"),
     Column("flagged_share_of_malicious", "unsafe suffix, malicious rows"),
     Column("flagged_share_of_others", "unsafe suffix, other rows"),
+    Column("score_distance", "distance of scores, unsafe suffix"),
+    Column("score_distance_harmless_suffix", "distance, harmless suffix"),
 )
 
 
@@ -55,18 +64,22 @@ def demo_sarft(output_dir: Path, *, seeds: int | None, workers: int | None, stud
     results, page = output_dir / "results.jsonl", output_dir / "index.html"
     write_figures(results, figures)
     figures = list(read_figures(results))  # the report is made from what is on disk
+    markdown = []
     for group, title in (("mean_villain", "villains"), ("mean_kind", "kind roles")):
+        table = headline_table(figures, group)
         out.print(f"\n{title}: mean over {_runs(figures, group)}", highlight=False)
-        out.print(to_rich(headline_table(figures, group)))
+        out.print(to_rich(table))
+        markdown.append(f"## {title}\n\n{to_markdown(table)}")
+    (output_dir / "tables.md").write_text("\n".join(markdown), encoding="utf-8")
     write_page(page, figures, settings)
     note(f"figures: {results}\npage:    {page}")
 
 
-def headline_table(figures: Sequence[Figure], group: str) -> TableData:
+def headline_table(figures: Sequence[Figure], group: str, columns: Sequence[Column] = HEADLINE) -> TableData:
     """Safety, over-refusal and fidelity, side by side: none of them is read alone."""
     return build_table(
         figures,
-        metrics=HEADLINE,
+        metrics=columns,
         group=group,
         labels=METHODS,
         caption="95 % intervals, Student's t over base models; ↑ higher is better, ↓ lower",
@@ -85,13 +98,13 @@ def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentS
                 "that RDS does not flag, and on all rows. Where a control does as well, the choice of rows is not "
                 "what holds the refusals.",
             ),
-            table=headline_table(figures, "mean_villain"),
+            table=headline_table(figures, "mean_villain", PAGE_HEADLINE),
             plots=(_safety_plot(figures, "mean_villain", "Refusals of held-out harmful requests, villains"),),
         ),
         Section(
             "Kind roles",
             ("The same for kind roles.",),
-            table=headline_table(figures, "mean_kind"),
+            table=headline_table(figures, "mean_kind", PAGE_HEADLINE),
             plots=(_safety_plot(figures, "mean_kind", "Refusals of held-out harmful requests, kind roles"),),
         ),
         Section(
