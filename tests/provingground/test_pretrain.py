@@ -75,7 +75,10 @@ def test_a_base_is_made_once_and_loads_as_a_chat_model(tmp_path):
     tokenizer, model = load_tokenizer(str(path)), load_model(str(path), dtype="float32", device="cpu")
     ends = tokenizer.convert_tokens_to_ids(["<|end|>", "</s>"])
     assert model.generation_config.eos_token_id == ends
-    assert model_fingerprint(model) == model_fingerprint(pretrain(QUICK, 1)[0])
+    trained = pretrain(QUICK, 1)[0].state_dict()
+    assert {name: weight.tolist() for name, weight in model.state_dict().items()} == {
+        name: weight.tolist() for name, weight in trained.items()
+    }
     assert sorted(item.name for item in tmp_path.iterdir()) == [path.name]
 
 

@@ -110,6 +110,29 @@ def test_means_weigh_bases_and_their_interval_counts_bases(tmp_path):
     assert len([f for f in figures_of(cells) if f.seed is not None]) == 6
 
 
+def test_gains_over_sft_are_paired_by_base_and_role(tmp_path):
+    plan = module._Plan(replace(UNTRAINED, seeds=(1, 2, 3)), tmp_path)
+    sft = {(1, 0): 0.0, (1, 1): 0.9, (2, 0): 0.2, (2, 1): 1.0, (3, 0): 0.4, (3, 1): 0.8}
+    gains = {(1, 0): 0.5, (1, 1): 0.1, (2, 0): 0.4, (2, 1): 0.0, (3, 0): 0.3, (3, 1): 0.1}
+    cells = [
+        Cell(
+            seed,
+            plan.character(seed, n),
+            {
+                "sft": {"refusal_rate_mean": Measurement(sft[seed, n], 270)},
+                "sarft": {"refusal_rate_mean": Measurement(sft[seed, n] + gains[seed, n], 270)},
+            },
+        )
+        for seed, n in plan.cells
+    ]
+    by_group = {f.group: f for f in figures_of(cells) if f.metric == "refusal_gain_over_sft"}
+    villains = by_group["mean_villain"]
+    assert (villains.method, villains.n) == ("sarft", 3)
+    assert villains.value == pytest.approx(0.4)
+    assert villains.high - villains.value == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)  # t for two degrees
+    assert by_group["mean"].value == pytest.approx(fmean([0.3, 0.2, 0.2]))
+
+
 def test_finished_cells_are_whole_files(tmp_path):
     run_sarft_experiment(replace(UNTRAINED, tempers=("kind",)), tmp_path, workers=1)
     (path,) = (tmp_path / "cells").iterdir()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from holdfast.evals.statistics import mean_interval
+from holdfast.evals.statistics import mean_interval, paired_difference
 from holdfast.provingground.cells import Measured
 from holdfast.provingground.roles import Character
 from holdfast.results import Figure
@@ -29,6 +29,7 @@ def figures_of(cells: Sequence[Cell]) -> list[Figure]:
     figures = [figure for cell in cells for figure in _single(cell)]
     for group, members in (groups | {"mean": list(cells)}).items():
         figures += _means(group, members)
+        figures += _gains(group, members)
     return figures
 
 
@@ -57,3 +58,20 @@ def _means(group: str, cells: Sequence[Cell]) -> Iterator[Figure]:
         interval = mean_interval(bases)
         low, high = (None, None) if interval is None else (max(0.0, interval.low), min(1.0, interval.high))
         yield Figure(EXPERIMENT, method, group, None, metric, fmean(bases), len(bases), low, high)
+
+
+def _gains(group: str, cells: Sequence[Cell]) -> Iterator[Figure]:
+    """How much more a method refuses than SFT, from the pairs of runs on the same base and role.
+
+    The interval is Student's t over bases; the pairing takes out how differently SFT damages them.
+    """
+    metric = "refusal_rate_mean"
+    paired = [cell for cell in cells if "sft" in cell.measured]
+    for method in dict.fromkeys(name for cell in paired for name in cell.measured):
+        if method in ("base", "sft"):
+            continue
+        runs = [(c.seed, c.measured[method][metric].value, c.measured["sft"][metric].value) for c in paired]
+        seeds, ours, plain = zip(*runs, strict=True)
+        gain = paired_difference(ours, plain, clusters=seeds)
+        low, high = gain.interval or (None, None)
+        yield Figure(EXPERIMENT, method, group, None, "refusal_gain_over_sft", gain.mean, gain.n, low, high)

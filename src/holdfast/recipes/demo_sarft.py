@@ -37,6 +37,7 @@ HEADLINE = (
 # The page has room for what the terminal has not: an answer that neither refuses nor helps, and dark questions.
 PAGE_HEADLINE = (
     HEADLINE[0],
+    Column("refusal_gain_over_sft", "gain over SFT, paired", True),
     Column("attack_success_rate_mean", "harm done", False),
     *HEADLINE[1:],
     Column("rouge_l_dark", "dark questions, Rouge-L", True),
