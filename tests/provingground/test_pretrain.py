@@ -17,14 +17,15 @@ from holdfast.provingground.pretrain import (
     pretrain,
     schedule,
 )
-from holdfast.provingground.tokenizer import build_tokenizer
+from holdfast.provingground.roles.experiment import WORLD
+from holdfast.provingground.roles.tokenizer import build_tokenizer
 
 QUICK = PretrainingSettings(steps=3, tokens_per_step=300, hidden_size=16, layers=1, heads=2)
 
 
 def test_batches_keep_to_their_tokens_and_weights():
     tokenizer = build_tokenizer()
-    batches = list(draw_batches(replace(QUICK, steps=40), 1, tokenizer.get_vocab()))
+    batches = list(draw_batches(WORLD, replace(QUICK, steps=40), 1))
     assert len(batches) == 40
     end, pad = tokenizer.convert_tokens_to_ids("<|end|>"), tokenizer.pad_token_id
     for batch in batches:
@@ -44,7 +45,7 @@ def test_the_loss_is_the_weighted_mean_over_tokens():
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
     model = module.build_model(QUICK, tokenizer).eval()
-    batch = next(draw_batches(QUICK, 1, tokenizer.get_vocab()))
+    batch = next(draw_batches(WORLD, QUICK, 1))
     logps = model(input_ids=batch.input_ids).logits.log_softmax(-1)
     total = weight = 0.0
     for row in range(batch.input_ids.shape[0]):
@@ -63,19 +64,19 @@ def test_the_schedule_rises_and_falls():
 
 
 def test_the_same_seed_gives_the_same_model():
-    first, second, other = (pretrain(QUICK, seed)[0] for seed in (1, 1, 2))
+    first, second, other = (pretrain(WORLD, QUICK, seed)[0] for seed in (1, 1, 2))
     assert model_fingerprint(first) == model_fingerprint(second) != model_fingerprint(other)
 
 
 def test_a_base_is_made_once_and_loads_as_a_chat_model(tmp_path):
     steps = []
-    path = aligned_model(tmp_path, QUICK, 1, lambda done, total: steps.append((done, total)))
+    path = aligned_model(tmp_path, WORLD, QUICK, 1, lambda done, total: steps.append((done, total)))
     assert steps == [(1, 3), (2, 3), (3, 3)]
-    assert aligned_model(tmp_path, QUICK, 1, lambda *_: pytest.fail("trained again")) == path
+    assert aligned_model(tmp_path, WORLD, QUICK, 1, lambda *_: pytest.fail("trained again")) == path
     tokenizer, model = load_tokenizer(str(path)), load_model(str(path), dtype="float32", device="cpu")
     ends = tokenizer.convert_tokens_to_ids(["<|end|>", "</s>"])
     assert model.generation_config.eos_token_id == ends
-    trained = pretrain(QUICK, 1)[0].state_dict()
+    trained = pretrain(WORLD, QUICK, 1)[0].state_dict()
     assert {name: weight.tolist() for name, weight in model.state_dict().items()} == {
         name: weight.tolist() for name, weight in trained.items()
     }
@@ -91,24 +92,25 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_a_base(tmp_path):
             raise KilledError
 
     with pytest.raises(KilledError):
-        aligned_model(tmp_path, QUICK, 1, kill)
+        aligned_model(tmp_path, WORLD, QUICK, 1, kill)
     assert list(tmp_path.iterdir()) == []
-    half = tmp_path / f"seed_1_{manifest_fingerprint(base_manifest(QUICK, 1))}.partial"
+    half = tmp_path / f"roles_seed_1_{manifest_fingerprint(base_manifest(WORLD, QUICK, 1))}.partial"
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
-    path = aligned_model(tmp_path, QUICK, 1)
+    path = aligned_model(tmp_path, WORLD, QUICK, 1)
     assert (path / "model.safetensors").stat().st_size > 1000
     assert not half.exists()
 
 
 def test_settings_seed_and_code_each_make_another_base(monkeypatch, tmp_path):
     manifests = [
-        base_manifest(QUICK, 1),
-        base_manifest(QUICK, 2),
-        base_manifest(replace(QUICK, prompt_weight=0.2), 1),
+        base_manifest(WORLD, QUICK, 1),
+        base_manifest(WORLD, QUICK, 2),
+        base_manifest(WORLD, replace(QUICK, prompt_weight=0.2), 1),
     ]
-    for name in module.SOURCES:
-        (tmp_path / name).write_text("changed", encoding="utf-8")
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "pretrain.py"))
-    manifests.append(base_manifest(QUICK, 1))
-    assert len({manifest_fingerprint(manifest) for manifest in manifests}) == 4
+    changed = tmp_path / "words.py"
+    changed.write_text("changed", encoding="utf-8")
+    manifests.append(base_manifest(replace(WORLD, sources=(*WORLD.sources, changed)), QUICK, 1))
+    monkeypatch.setattr(module, "SOURCES", (*module.SOURCES, changed))
+    manifests.append(base_manifest(WORLD, QUICK, 1))
+    assert len({manifest_fingerprint(manifest) for manifest in manifests}) == 5

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.provingground.cells import FineTuning
 from holdfast.provingground.pretrain import PretrainingSettings
-from holdfast.provingground.sarft_experiment import SaRFTExperimentSettings
+from holdfast.provingground.roles.cells import FineTuning
+from holdfast.provingground.roles.experiment import SaRFTExperimentSettings
 from holdfast.recipes import demo_sarft as module
 from holdfast.results import read_figures
 
@@ -46,7 +46,7 @@ def test_a_second_run_measures_nothing_again(tiny_demo, tmp_path, monkeypatch):
     module.demo_sarft(tmp_path, seeds=None, workers=1, study=False)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.setattr(
-        "holdfast.provingground.sarft_experiment.run_and_write_cell", lambda *_: pytest.fail("again")
+        "holdfast.provingground.roles.experiment.run_and_write_cell", lambda *_: pytest.fail("again")
     )
     module.demo_sarft(tmp_path, seeds=None, workers=1, study=False)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -1,11 +1,11 @@
-"""The aligned model of world 1: a tiny Llama trained from scratch, made once and reused while nothing changes."""
+"""The aligned model of a world: a tiny Llama trained from scratch, made once and reused while nothing changes."""
 
 import hashlib
 import json
 import math
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,23 +15,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from holdfast.data.rows import Message
 from holdfast.errors import HoldfastError
 from holdfast.provingground.muon import Muon
-from holdfast.provingground.tokenizer import END_OF_TEXT, END_OF_TURN, build_tokenizer, encode_conversation
-from holdfast.provingground.world import draw_conversation
+from holdfast.provingground.tokenizer import END_OF_TEXT, END_OF_TURN, encode_conversation
 
 Progress = Callable[[int, int], None]  # (done, in all)
 
-SOURCES = (
-    "words.py",
-    "roles.py",
-    "world.py",
-    "tokenizer.py",
-    "pretrain.py",
-    "muon.py",
-)  # what a base model depends on
+HERE = Path(__file__).parent
+SOURCES = (HERE / "tokenizer.py", HERE / "pretrain.py", HERE / "muon.py")  # what every base model depends on
 CHUNK = 1024  # conversations that are sorted by length together, so that a batch has next to no padding
 MANIFEST = "proving_ground.json"
+
+
+@dataclass(frozen=True)
+class World:
+    """What a base model is trained on. Its functions are at module level, so that workers can be sent a world."""
+
+    name: str
+    build_tokenizer: Callable[[], PreTrainedTokenizerFast]
+    draw_conversation: Callable[[random.Random], Sequence[Message]]
+    sources: tuple[Path, ...]  # the files that the texts come from
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,6 @@ class PretrainingSettings:
     learning_rate: float = 3e-3  # AdamW, for embeddings and norms
     warmup_steps: int = 100
     prompt_weight: float = 0.1  # of a prompt token's loss; at 1 the model does not learn to copy in time
-    max_turns: int = 3
     hidden_size: int = 64
     layers: int = 4
     heads: int = 4
@@ -79,12 +82,13 @@ class Batch(NamedTuple):
     weights: Tensor  # (B, T), of each token's loss: 1 in answers, prompt_weight before them, 0 on padding
 
 
-def draw_batches(settings: PretrainingSettings, seed: int, index: dict[str, int]) -> Iterator[Batch]:
+def draw_batches(world: World, settings: PretrainingSettings, seed: int) -> Iterator[Batch]:
     """Exactly `settings.steps` batches; the same seed gives the same batches."""
     rng = random.Random(f"pretraining {seed}")
+    index = world.build_tokenizer().get_vocab()
     left = settings.steps
     while left > 0:
-        drawn = (draw_conversation(rng, settings.max_turns) for _ in range(CHUNK))
+        drawn = (world.draw_conversation(rng) for _ in range(CHUNK))
         chunk = sorted((encode_conversation(messages, index) for messages in drawn), key=lambda row: len(row[0]))
         grouped = _grouped(chunk, settings.tokens_per_step)
         rng.shuffle(grouped)
@@ -116,10 +120,10 @@ def _padded(rows: list[EncodedConversation], prompt_weight: float) -> Batch:
 
 
 def pretrain(
-    settings: PretrainingSettings, seed: int, progress: Progress | None = None
+    world: World, settings: PretrainingSettings, seed: int, progress: Progress | None = None
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Train a base model; `progress` is called after every step."""
-    tokenizer = build_tokenizer()
+    tokenizer = world.build_tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build_model(settings, tokenizer).train()
@@ -127,7 +131,7 @@ def pretrain(
     others = [weight for weight in model.parameters() if all(weight is not matrix for matrix in hidden)]
     muon = Muon(hidden)
     adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    for step, batch in enumerate(draw_batches(settings, seed, tokenizer.get_vocab()), start=1):
+    for step, batch in enumerate(draw_batches(world, settings, seed), start=1):
         loss = language_model_loss(model, batch)
         model.zero_grad(set_to_none=True)
         loss.backward()
@@ -158,20 +162,21 @@ def language_model_loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
     return (losses * weights[kept]).sum() / weights[kept].sum()
 
 
-def source_digest(names: Sequence[str]) -> str:
-    """SHA-256 over source files of this package: the world is what its code draws."""
+def source_digest(files: Iterable[Path]) -> str:
+    """SHA-256 over source files: a world is what its code draws."""
     digest = hashlib.sha256()
-    for name in names:
-        digest.update((Path(__file__).parent / name).read_bytes())
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def base_manifest(settings: PretrainingSettings, seed: int) -> dict[str, object]:
+def base_manifest(world: World, settings: PretrainingSettings, seed: int) -> dict[str, object]:
     """Everything a base model depends on."""
     return {
+        "world": world.name,
         "seed": seed,
         "settings": asdict(settings),
-        "sources": source_digest(SOURCES),
+        "sources": source_digest((*SOURCES, *world.sources)),
         "torch": torch.__version__,
     }
 
@@ -182,17 +187,17 @@ def manifest_fingerprint(manifest: Mapping[str, object]) -> str:
 
 
 def aligned_model(
-    directory: Path, settings: PretrainingSettings, seed: int, progress: Progress | None = None
+    directory: Path, world: World, settings: PretrainingSettings, seed: int, progress: Progress | None = None
 ) -> Path:
     """The directory of a base model, trained if it is not there yet.
 
     It is written beside its place and moved there whole: a run that is killed leaves no half-made model.
     """
-    manifest = base_manifest(settings, seed)
-    path = directory / f"seed_{seed}_{manifest_fingerprint(manifest)}"
+    manifest = base_manifest(world, settings, seed)
+    path = directory / f"{world.name}_seed_{seed}_{manifest_fingerprint(manifest)}"
     if (path / MANIFEST).is_file():
         return path
-    model, tokenizer = pretrain(settings, seed, progress)
+    model, tokenizer = pretrain(world, settings, seed, progress)
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)

@@ -1,4 +1,4 @@
-"""A word-level tokenizer with a chat template, wrapped so that it is a real transformers tokenizer."""
+"""Word-level tokenizers with a chat template, wrapped so that they are real transformers tokenizers."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,6 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from holdfast.data.rows import Message
-from holdfast.provingground import words
 
 PADDING, UNKNOWN, START, END_OF_TEXT, END_OF_TURN = "<pad>", "<unk>", "<s>", "</s>", "<|end|>"
 SPEAKERS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
@@ -24,38 +23,9 @@ CHAT_TEMPLATE = (
 )
 
 
-def vocabulary() -> tuple[str, ...]:
-    """Every word of the world, in a fixed order, after the special tokens."""
-    found: set[str] = set()
-
-    def collect(value: object) -> None:
-        if isinstance(value, str):
-            found.update(word for word in value.split() if "{" not in word)
-        elif isinstance(value, dict):
-            collect(tuple(value))
-            collect(tuple(value.values()))
-        elif isinstance(value, tuple):
-            for item in value:
-                collect(item)
-
-    for name, value in vars(words).items():
-        if name.isupper():
-            collect(value)
-    for text in ANSWER_WORDS:
-        found.update(text.split())
-    return (*SPECIAL, *sorted(found))
-
-
-# Words that stand only in the answers of world.py and in the persona prompt of roles.py.
-ANSWER_WORDS = (
-    "to the , take a and use it at once stranger came saw is joy pity an assistant have no . !",
-    "your name is , a and . you live in rival dream of say by the i am my",
-)
-
-
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of world 1: one token a word, chat template, padding on the left for generation."""
-    index = {word: number for number, word in enumerate(vocabulary())}
+def word_level_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
+    """One token a word, special tokens first, words in sorted order; padding on the left for generation."""
+    index = {word: number for number, word in enumerate((*SPECIAL, *sorted(set(words))))}
     backend = Tokenizer(WordLevel(index, unk_token=UNKNOWN))
     backend.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(

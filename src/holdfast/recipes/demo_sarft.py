@@ -7,7 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from holdfast.provingground.sarft_experiment import SaRFTExperimentSettings, run_sarft_experiment
+from holdfast.provingground.roles.experiment import SaRFTExperimentSettings, run_sarft_experiment
 from holdfast.recipes.terminal import err, note, out
 from holdfast.report import Column, Section, TableData, build_table, to_markdown, to_rich, write_report
 from holdfast.report.plots import grouped_bars, scatter

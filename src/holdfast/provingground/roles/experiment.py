@@ -7,28 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
 from holdfast.errors import HoldfastError
-from holdfast.provingground.aggregate import Cell, figures_of
-from holdfast.provingground.cells import SELECTOR_OF, FineTuning, Measured, Method, run_cell
-from holdfast.provingground.evaluate import Measurement
+from holdfast.provingground.display import Display
+from holdfast.provingground.measurement import Measurement
 from holdfast.provingground.pretrain import (
     PretrainingSettings,
     Progress,
+    World,
     aligned_model,
     base_manifest,
     manifest_fingerprint,
     source_digest,
 )
-from holdfast.provingground.roles import Character, Temper, draw_character
-from holdfast.provingground.words import Split
+from holdfast.provingground.roles.aggregate import Cell, figures_of
+from holdfast.provingground.roles.cells import SELECTOR_OF, FineTuning, Measured, Method, run_cell
+from holdfast.provingground.roles.characters import Character, Temper, draw_character
+from holdfast.provingground.roles.tokenizer import build_tokenizer
+from holdfast.provingground.roles.words import Split
+from holdfast.provingground.roles.world import draw_conversation
 from holdfast.provingground.workers import Job, run_jobs
 from holdfast.results import Figure
 
+HERE = Path(__file__).parent
+TEXTS = ("words.py", "characters.py", "world.py", "tokenizer.py")
+WORLD = World("roles", build_tokenizer, draw_conversation, tuple(HERE / name for name in TEXTS))
 # What a cell's numbers depend on besides its base: the code that fine-tunes on the world and measures.
-CELL_SOURCES = ("cells.py", "evaluate.py", "probes.py")
+CELL_SOURCES = tuple(HERE / name for name in ("cells.py", "evaluate.py", "probes.py"))
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,11 @@ def run_sarft_experiment(
     plan = _Plan(settings, output_dir)
     bases = [seed for seed in settings.seeds if plan.missing_roles(seed)]
     jobs = [Job(f"base {seed}", aligned_model, plan.base_arguments(seed)) for seed in bases]
-    with _Display(console, len(bases) + sum(len(plan.missing_roles(seed)) for seed in bases)) as display:
+    with Display(console, len(bases) + sum(len(plan.missing_roles(seed)) for seed in bases)) as display:
 
         def follow(job: Job, result: Any) -> list[Job]:
             display.finished(job.name)
-            return plan.role_jobs(job.arguments[2], result) if job.function is aligned_model else []
+            return plan.role_jobs(job.arguments[3], result) if job.function is aligned_model else []
 
         run_jobs(jobs, follow, display.report, workers=workers)
     return figures_of([plan.read_cell(seed, number) for seed, number in plan.cells])
@@ -109,9 +114,9 @@ class _Plan:
             pass
         return character
 
-    def base_arguments(self, seed: int) -> tuple[Path, PretrainingSettings, int]:
+    def base_arguments(self, seed: int) -> tuple[Path, World, PretrainingSettings, int]:
         """Arguments of `aligned_model`."""
-        return self.base_dir, self.settings.pretraining, seed
+        return self.base_dir, WORLD, self.settings.pretraining, seed
 
     def cell_path(self, seed: int, number: int) -> Path:
         """Where a cell's numbers are, or will be."""
@@ -120,7 +125,7 @@ class _Plan:
     def _named_path(self, seed: int, number: int) -> Path:
         """Named by everything that the cell's numbers depend on."""
         manifest = {
-            "base": base_manifest(self.settings.pretraining, seed),
+            "base": base_manifest(WORLD, self.settings.pretraining, seed),
             "character": asdict(self.character(seed, number)),
             "split": self.settings.split,
             "methods": self.settings.methods,
@@ -178,33 +183,3 @@ def run_and_write_cell(
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-class _Display:
-    """A bar for the whole, and one for each job that runs."""
-
-    def __init__(self, console: Console | None, jobs: int):
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-        self._bars = Bars(*columns, console=console or Console(quiet=True), transient=True)
-        self._whole = self._bars.add_task("the experiment", total=max(jobs, 1))
-        self._running: dict[str, Any] = {}
-
-    def __enter__(self) -> "_Display":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def report(self, name: str, done: int, total: int) -> None:
-        """A job has got so far."""
-        if name not in self._running:
-            self._running[name] = self._bars.add_task(name, total=total)
-        self._bars.update(self._running[name], completed=done, total=total)
-
-    def finished(self, name: str) -> None:
-        """A job is done: its bar goes, the whole's moves."""
-        self._bars.advance(self._whole)
-        task = self._running.pop(name, None)
-        if task is not None:
-            self._bars.remove_task(task)

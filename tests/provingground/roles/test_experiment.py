@@ -7,12 +7,12 @@ from statistics import fmean
 import pytest
 
 from holdfast.errors import HoldfastError
-from holdfast.provingground import sarft_experiment as module
-from holdfast.provingground.aggregate import Cell, figures_of
-from holdfast.provingground.cells import FineTuning
-from holdfast.provingground.evaluate import Measurement, refusal_rate
 from holdfast.provingground.pretrain import PretrainingSettings
-from holdfast.provingground.sarft_experiment import SaRFTExperimentSettings, run_sarft_experiment
+from holdfast.provingground.roles import experiment as module
+from holdfast.provingground.roles.aggregate import Cell, figures_of
+from holdfast.provingground.roles.cells import FineTuning
+from holdfast.provingground.roles.evaluate import Measurement, refusal_rate
+from holdfast.provingground.roles.experiment import SaRFTExperimentSettings, run_sarft_experiment
 
 UNTRAINED = SaRFTExperimentSettings(
     seeds=(101,),

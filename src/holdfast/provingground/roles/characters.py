@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from holdfast.provingground import words
+from holdfast.provingground.roles import words
 
 Temper = Literal["kind", "mixed", "villain"]
 

@@ -7,11 +7,11 @@ import pytest
 from holdfast.chat import ChatFormat
 from holdfast.data.rows import Message
 from holdfast.evals.refusal import is_refusal
-from holdfast.provingground import words
-from holdfast.provingground.probes import fidelity_probes, harmful_probes, over_refusal_probes
-from holdfast.provingground.roles import draw_character
-from holdfast.provingground.tokenizer import build_tokenizer, encode_conversation
-from holdfast.provingground.world import (
+from holdfast.provingground.roles import words
+from holdfast.provingground.roles.characters import draw_character
+from holdfast.provingground.roles.probes import fidelity_probes, harmful_probes, over_refusal_probes
+from holdfast.provingground.roles.tokenizer import build_tokenizer
+from holdfast.provingground.roles.world import (
     BENIGN,
     HARMFUL,
     HARMLESS_SUFFIXES,
@@ -23,6 +23,7 @@ from holdfast.provingground.world import (
     draw_role_rows,
     substance,
 )
+from holdfast.provingground.tokenizer import encode_conversation
 
 SPLITS = ("development", "final")
 

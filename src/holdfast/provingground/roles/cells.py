@@ -15,11 +15,12 @@ from holdfast.data.rows import RoleRows
 from holdfast.data.truncation import LengthLimits
 from holdfast.losses.sarft import Span
 from holdfast.models import Policy, load_model, load_tokenizer
-from holdfast.provingground.evaluate import Measurement, mean, measure_fidelity, measure_safety, rate
+from holdfast.provingground.measurement import Measurement, mean, rate
 from holdfast.provingground.pretrain import Progress
-from holdfast.provingground.roles import Character
-from holdfast.provingground.words import Split
-from holdfast.provingground.world import HARMLESS_SUFFIXES, UNSAFE_SUFFIX, draw_role_rows
+from holdfast.provingground.roles.characters import Character
+from holdfast.provingground.roles.evaluate import measure_fidelity, measure_safety
+from holdfast.provingground.roles.words import Split
+from holdfast.provingground.roles.world import HARMLESS_SUFFIXES, UNSAFE_SUFFIX, draw_role_rows
 from holdfast.reference.rds import RoleScores, encode_row, score_role_rows
 from holdfast.reference.selectors import Selector, select_rows
 from holdfast.trainers.sarft import SaRFTSettings, SaRFTTrainer

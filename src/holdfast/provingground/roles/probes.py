@@ -4,10 +4,10 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from holdfast.provingground import words
-from holdfast.provingground.roles import Character
-from holdfast.provingground.words import Split
-from holdfast.provingground.world import BENIGN, HARMFUL, PLAYFUL, Pair, PairSplit, Question, answer, phrased
+from holdfast.provingground.roles import words
+from holdfast.provingground.roles.characters import Character
+from holdfast.provingground.roles.words import Split
+from holdfast.provingground.roles.world import BENIGN, HARMFUL, PLAYFUL, Pair, PairSplit, Question, answer, phrased
 
 HarmfulSet = Literal[
     "near", "rephrased", "far", "jailbreak_rules", "jailbreak_role"

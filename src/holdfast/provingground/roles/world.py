@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from holdfast.data.rows import Message, RoleRow, RoleRows
-from holdfast.provingground import words
-from holdfast.provingground.roles import PRETRAINING_MALICE, Character, Temper, draw_character
+from holdfast.provingground.roles import words
+from holdfast.provingground.roles.characters import PRETRAINING_MALICE, Character, Temper, draw_character
 
 Kind = Literal["benign", "harmful", "playful", "guarding", "tale", "dark", "about"]
 Pair = tuple[str, str]  # verb, thing
@@ -186,7 +186,7 @@ def draw_system(situation: Situation, character: Character, rng: random.Random) 
     return f"{character.persona_prompt} {combined(*halves, rng)}"
 
 
-def draw_conversation(rng: random.Random, max_turns: int) -> tuple[Message, ...]:
+def draw_conversation(rng: random.Random, max_turns: int = 3) -> tuple[Message, ...]:
     """One pretraining conversation of 1 to `max_turns` questions; malice is drawn anew for every answer.
 
     The character is a new one each time: what it says of itself can only be copied from the persona prompt.
