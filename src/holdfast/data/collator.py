@@ -27,12 +27,13 @@ class RoleCollator:
         attention_mask [[1, 1, 1], [0, 1, 1]]
         labels         [[-100, -100, 7], [-100, -100, 9]]
         harmful        [False, False]
+        row            [0, 1]
     """
 
     pad_token_id: int
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Tensors (B, T) for B examples, T the longest; `harmful` is (B,)."""
+        """Tensors (B, T) for B examples, T the longest; `harmful` and `row` are (B,)."""
         width = max(len(example["input_ids"]) for example in examples)
         shape = (len(examples), width)
         input_ids = torch.full(shape, self.pad_token_id, dtype=torch.long)
@@ -50,6 +51,7 @@ class RoleCollator:
             "attention_mask": attention_mask,
             "labels": labels,
             "harmful": harmful,
+            "row": torch.arange(len(examples)),
         }
 
 

@@ -13,17 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from holdfast.chat import ChatFormat
-from holdfast.data.collator import Example, RoleCollator, answer_span, positions
+from holdfast.data.collator import Example
 from holdfast.data.roles import Role
 from holdfast.data.rows import RoleRow, RoleRows
 from holdfast.data.truncation import LengthLimits, TruncationCounts, fit
 from holdfast.errors import HoldfastError
-from holdfast.losses.logprobs import mean_logps
-from holdfast.models import Policy, evaluating, model_fingerprint
+from holdfast.models import Policy, model_fingerprint
+from holdfast.reference.answers import answer_logps, batches_by_length
 from holdfast.reference.store import RowStore
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
@@ -139,10 +138,10 @@ def score_role_rows(
     scores = {row: RowScore(**record) for row, record in store.records.items()} if store else {}
 
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    for batch in _batches(views, batch_size):
+    for batch in batches_by_length(views, batch_size, lambda view: view.tokens):
         missing = [view for view in batch if view.row not in scores]
         if missing:  # the whole batch is computed again, so that a resumed run gives the same digits
-            scored = _score_batch(model, RoleCollator(pad), batch)
+            scored = _score_batch(model, pad, batch)
             scores.update((score.row, score) for score in scored)
             if store:
                 store.append(asdict(score) for score in scored)
@@ -172,17 +171,10 @@ def _three_views(
             yield _Views(index, row.location, base, as_role, as_unsafe)
 
 
-def _batches(views: Sequence[_Views], batch_size: int) -> Iterator[list[_Views]]:
-    """Rows of like length together; the same rows always make the same batches."""
-    ordered = sorted(views, key=lambda view: (-view.tokens, view.row))
-    for start in range(0, len(ordered), batch_size):
-        yield ordered[start : start + batch_size]
-
-
-def _score_batch(model: Policy, collate: RoleCollator, batch: Sequence[_Views]) -> list[RowScore]:
-    base = _mean_logps(model, collate, [view.base for view in batch])
-    as_role = _mean_logps(model, collate, [view.role for view in batch])
-    as_unsafe = _mean_logps(model, collate, [view.unsafe for view in batch])
+def _score_batch(model: Policy, pad_token_id: int, batch: Sequence[_Views]) -> list[RowScore]:
+    base = _mean_logps(model, pad_token_id, [view.base for view in batch])
+    as_role = _mean_logps(model, pad_token_id, [view.role for view in batch])
+    as_unsafe = _mean_logps(model, pad_token_id, [view.unsafe for view in batch])
     scored = []
     for view, base_logp, role_logp, unsafe_logp in zip(batch, base, as_role, as_unsafe, strict=True):
         if not all(map(math.isfinite, (base_logp, role_logp, unsafe_logp))):
@@ -203,20 +195,11 @@ def _score_batch(model: Policy, collate: RoleCollator, batch: Sequence[_Views]) 
     return scored
 
 
-def _mean_logps(model: Policy, collate: RoleCollator, examples: Sequence[Example]) -> list[float]:
-    """Mean log-probability of each answer, one forward, the head on answer positions only."""
-    batch = {key: value.to(model.device) for key, value in collate(examples).items()}
-    mask, labels = batch["attention_mask"], batch["labels"]
-    span = answer_span(labels)
-    with torch.no_grad(), evaluating(model):
-        logits = model(
-            input_ids=batch["input_ids"],
-            attention_mask=mask,
-            position_ids=positions(mask),
-            logits_to_keep=span,
-            use_cache=False,
-        ).logits
-    return mean_logps(logits, labels[:, -span:]).tolist()
+def _mean_logps(model: Policy, pad_token_id: int, examples: Sequence[Example]) -> list[float]:
+    """Mean log-probability of each answer."""
+    tokens = [sum(example["trained"]) for example in examples]
+    sums = answer_logps(model, pad_token_id, examples).tolist()
+    return [total / count for total, count in zip(sums, tokens, strict=True)]
 
 
 def _manifest(

@@ -1,18 +1,18 @@
 """SaRFTTrainer: transformers' Trainer with the SaRFT loss."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from accelerate import DistributedType
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from holdfast.data.collator import Example, RoleCollator, answer_span, positions
-from holdfast.losses.sarft import Direction, SafeLoss, SaRFTLoss, Span, sarft_loss
+from holdfast.losses.sarft import Direction, SafeLoss, Span, sarft_loss
 from holdfast.models import Policy, Reference, reference_for
+from holdfast.trainers.row_mean import RowMeanTrainer
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,10 @@ class SaRFTSettings:
     safe_loss: SafeLoss = "kl"
 
 
-class SaRFTTrainer(Trainer):
+class SaRFTTrainer(RowMeanTrainer):
     """Fine-tunes a role into a model and anchors it to the reference on the rows flagged `harmful`.
 
     The reference is asked about flagged rows only; a batch without any costs what plain fine-tuning costs.
-    The loss of an optimiser step is the mean over all its rows, however they are split into micro-batches and
-    devices.
 
     Args:
         model: the policy, not yet trained. A PeftModel is its own reference with its adapters off; of any other
@@ -43,9 +41,6 @@ class SaRFTTrainer(Trainer):
         reference: overrides the reference above.
         kwargs: anything else that Trainer takes, for example `callbacks` or `processing_class`.
     """
-
-    # `get_batch_samples` counts the rows of a whole optimiser step and `compute_loss` divides by them.
-    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -64,7 +59,6 @@ class SaRFTTrainer(Trainer):
         )
         self.settings = settings
         self.reference = (reference or reference_for(model)) if anchored else None
-        self._terms: defaultdict[str, list[Tensor]] = defaultdict(list)
         super().__init__(
             model=model,
             args=args,
@@ -73,17 +67,8 @@ class SaRFTTrainer(Trainer):
             data_collator=RoleCollator(pad_token_id),
             **kwargs,
         )
-        self.model_accepts_loss_kwargs = False
         if self.reference is not None:
             self.reference.to(self.args.device)
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list, Tensor]:
-        """The micro-batches of one optimiser step, and how many rows they hold over all devices."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        rows = torch.tensor(sum(len(batch["input_ids"]) for batch in batches), device=device)
-        return batches, self.accelerator.gather(rows).sum()
 
     def compute_loss(
         self,
@@ -111,12 +96,8 @@ class SaRFTTrainer(Trainer):
             harmful,
             **asdict(self.settings),
         )
-        self._record(loss, harmful, prefix="" if model.training else "eval_")
-        if num_items_in_batch is None:
-            mean = loss.total.mean()
-        else:
-            # DistributedDataParallel averages gradients over devices, the division is by all their rows.
-            mean = loss.total.sum() * self.accelerator.num_processes / num_items_in_batch
+        self.record(model.training, role_loss=loss.role, safety_loss=loss.safety, flagged_share=harmful.float())
+        mean = self.reduced(loss.total, num_items_in_batch)
         return (mean, outputs) if return_outputs else mean
 
     def _reference_logits(self, model: nn.Module, forward: dict[str, Any], harmful: Tensor) -> Tensor | None:
@@ -133,20 +114,3 @@ class SaRFTTrainer(Trainer):
         with self.accelerator.autocast():
             logits = self.reference.logits(model if sharded else self.accelerator.unwrap_model(model), **inputs)
         return logits if harmful.any() else None
-
-    def _record(self, loss: SaRFTLoss, harmful: Tensor, prefix: str) -> None:
-        self._terms[prefix + "role_loss"].append(loss.role)
-        self._terms[prefix + "safety_loss"].append(loss.safety)
-        self._terms[prefix + "flagged_share"].append(harmful.float())
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of the loss's terms since the last log, over the rows of all devices."""
-        prefix = "eval_" if "eval_loss" in logs else ""
-        for name in ("role_loss", "safety_loss", "flagged_share"):
-            recorded = self._terms.pop(prefix + name, None)
-            if recorded:
-                values = torch.cat(recorded).float()
-                own = torch.stack([values.sum(), values.new_tensor(len(values))])
-                summed, rows = self.accelerator.reduce(own, "sum").tolist()
-                logs[prefix + name] = summed / rows
-        super().log(logs, start_time)

@@ -143,9 +143,9 @@ def test_finished_cells_are_whole_files(tmp_path):
 
 @pytest.mark.timeout(600)
 def test_the_damage_and_the_repair_show_in_a_whole_run(tmp_path):
-    """Margins far inside what was measured; what is not asserted, and why, is in docs/proving_ground.md."""
+    """A regression test on two development bases; how much bases differ is in docs/proving_ground.md."""
     settings = SaRFTExperimentSettings(
-        seeds=(101, 103), tempers=("villain", "villain", "kind"), methods=("sft", "sarft"), split="development"
+        seeds=(101, 102), tempers=("villain",) * 3 + ("kind",), methods=("sft", "sarft"), split="development"
     )
     figures = run_sarft_experiment(settings, tmp_path, workers=2)
 

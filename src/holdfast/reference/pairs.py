@@ -1,0 +1,247 @@
+"""What the frozen reference says about parallel preference pairs: reward gaps, and anchors for MPO.
+
+Paper: "MPO: Multilingual Safety Alignment via Reward Gap Optimization", https://arxiv.org/abs/2505.16869. All of it
+depends on the reference and the data only, so it is computed once and no reference is in memory in training.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from holdfast.chat import ChatFormat
+from holdfast.data.pair_collator import Anchors, AnchorSequence, PairExample, collate_anchors
+from holdfast.data.pairs import PreferencePair, pairs_fingerprint
+from holdfast.data.rows import Message, RoleRow
+from holdfast.data.truncation import LengthLimits, TruncationCounts
+from holdfast.errors import HoldfastError
+from holdfast.models import Policy, evaluating, model_fingerprint
+from holdfast.reference.answers import answer_logps, batches_by_length
+from holdfast.reference.rds import encode_row
+from holdfast.reference.store import RowStore
+
+Progress = Callable[[int, int], None]  # (pairs done, pairs in all)
+Retention = Literal["last", "mean", "padded_mean"]
+PADDED_TO = 8  # the published code pads to a multiple of this
+
+
+@dataclass(frozen=True, slots=True)
+class PairScore:
+    """Log-probabilities of a pair's two answers, summed over their tokens, in nats."""
+
+    row: int  # index among the scored pairs
+    location: str
+    chosen_logps: float
+    rejected_logps: float
+    chosen_tokens: int
+    rejected_tokens: int
+
+    def reward_gap(self, *, length_normalise: bool = True) -> float:
+        """RG(x, y_w, y_l): the mean (or summed) log-probability of the safe answer minus the unsafe one's."""
+        if not length_normalise:
+            return self.chosen_logps - self.rejected_logps
+        return self.chosen_logps / self.chosen_tokens - self.rejected_logps / self.rejected_tokens
+
+
+class EncodedPair(NamedTuple):
+    """A pair as tokens, and its index among the loaded ones."""
+
+    row: int
+    location: str
+    example: PairExample
+
+    @property
+    def tokens(self) -> int:
+        """Of the longer answer with its prompt."""
+        return max(len(self.example["chosen"]["input_ids"]), len(self.example["rejected"]["input_ids"]))
+
+
+def encode_pairs(
+    chat: ChatFormat,
+    pairs: Sequence[PreferencePair],
+    limits: LengthLimits,
+    *,
+    system: str | None = None,
+    counts: TruncationCounts | None = None,
+) -> list[EncodedPair]:
+    """Pairs as tokens within the limits; one whose prompt is too long is left out and counted."""
+    encoded = []
+    for index, pair in enumerate(pairs):
+        chosen, rejected = (
+            encode_row(
+                chat,
+                RoleRow((*pair.prompt, Message("assistant", answer)), pair.location),
+                limits,
+                system=system,
+                counts=counts,
+            )
+            for answer in (pair.chosen, pair.rejected)
+        )
+        if chosen is not None and rejected is not None:  # they share the prompt, so both are there or neither
+            encoded.append(EncodedPair(index, pair.location, PairExample(chosen=chosen, rejected=rejected)))
+    return encoded
+
+
+def score_pairs(
+    model: Policy,
+    chat: ChatFormat,
+    pairs: Sequence[PreferencePair],
+    encoded: Sequence[EncodedPair],
+    *,
+    batch_size: int = 16,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[int, PairScore]:
+    """Score every encoded pair under the frozen reference, each once; keyed by `EncodedPair.row`.
+
+    With `cache_dir` the scores are streamed to disk and reused; a run that was killed goes on where it stopped.
+    Raises HoldfastError for a corrupt cache or a log-probability that is not finite.
+    """
+    store = None
+    if cache_dir is not None:
+        names = [field.name for field in fields(PairScore)]
+        manifest = _manifest(model, chat, pairs, encoded)
+        store = RowStore(cache_dir, "pair_scores", manifest, rows=len(pairs), fields=names)
+    scores = {row: PairScore(**record) for row, record in store.records.items()} if store else {}
+    for batch in batches_by_length(encoded, batch_size, lambda pair: pair.tokens):
+        if any(pair.row not in scores for pair in batch):
+            scored = _score_batch(model, chat.tokenizer.pad_token_id or 0, batch)
+            scores.update((score.row, score) for score in scored)
+            if store:
+                store.append(asdict(score) for score in scored)
+        if progress:
+            progress(len(scores), len(encoded))
+    return {pair.row: scores[pair.row] for pair in encoded}
+
+
+def _score_batch(model: Policy, pad_token_id: int, batch: Sequence[EncodedPair]) -> list[PairScore]:
+    rows = [*(pair.example["chosen"] for pair in batch), *(pair.example["rejected"] for pair in batch)]
+    logps = answer_logps(model, pad_token_id, rows).tolist()
+    scored = []
+    for pair, chosen, rejected in zip(batch, logps[: len(batch)], logps[len(batch) :], strict=True):
+        if not (math.isfinite(chosen) and math.isfinite(rejected)):
+            raise HoldfastError(
+                f"{pair.location}: the model's log-probability is not finite; load it in float32 or bfloat16"
+            )
+        tokens = (sum(pair.example["chosen"]["trained"]), sum(pair.example["rejected"]["trained"]))
+        scored.append(PairScore(pair.row, pair.location, chosen, rejected, *tokens))
+    return scored
+
+
+def _manifest(
+    model: Policy, chat: ChatFormat, pairs: Sequence[PreferencePair], encoded: Sequence[EncodedPair]
+) -> dict[str, object]:
+    """Everything that the reference's answers depend on; the tokens say what the limits did."""
+    lengths = [
+        (pair.row, len(pair.example["chosen"]["input_ids"]), len(pair.example["rejected"]["input_ids"]))
+        for pair in encoded
+    ]
+    return {
+        "format": 1,
+        "model": model_fingerprint(model),
+        "tokenizer_and_template": chat.fingerprint(),
+        "pairs": pairs_fingerprint(pairs),
+        "lengths": lengths,
+    }
+
+
+# --- anchors
+
+
+def anchor_sequences(example: PairExample, retention: Retention) -> tuple[AnchorSequence, ...]:
+    """The texts of a dominant pair whose hidden states are held.
+
+    `last`: the prompt alone, its last token, so that one short forward suffices. `mean`: both answers with their
+    prompts, the mean over their tokens. `padded_mean`: the same over all positions, padding included, as the
+    published code does with one pair a device; it pads both to the longer one, to a multiple of 8.
+    """
+    if retention == "last":
+        first = example["chosen"]["trained"].index(True)
+        return (AnchorSequence(example["chosen"]["input_ids"][:first], [False] * (first - 1) + [True]),)
+    both = [example["chosen"]["input_ids"], example["rejected"]["input_ids"]]
+    width = -(-max(map(len, both)) // PADDED_TO) * PADDED_TO
+    return tuple(AnchorSequence(ids, [True] * (width if retention == "padded_mean" else len(ids))) for ids in both)
+
+
+def pooled_hidden_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """(A, H) mean over the pooled positions of the last hidden layer, after the final norm, at least float32.
+
+    `batch` is what `collate_anchors` returns. The gradient flows into the model where gradients are on.
+    """
+    hidden = model(
+        input_ids=batch["anchor_input_ids"],
+        attention_mask=batch["anchor_attention_mask"],
+        logits_to_keep=1,
+        output_hidden_states=True,
+        use_cache=False,
+    ).hidden_states[-1]
+    hidden = hidden if hidden.dtype == torch.float64 else hidden.float()  # (A, P, H)
+    weights = batch["anchor_pooled"].to(hidden.dtype)  # (A, P)
+    return (hidden * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True)
+
+
+def compute_anchors(
+    model: Policy,
+    chat: ChatFormat,
+    dominants: Sequence[PreferencePair],
+    encoded: Sequence[EncodedPair],
+    retention: Retention,
+    *,
+    batch_size: int = 16,
+    cache_dir: Path | None = None,
+) -> Anchors:
+    """Anchors of every dominant pair in the order of `dominants`; one that was left out has no sequence.
+
+    With `cache_dir` the vectors are kept as safetensors, named by everything they depend on.
+    Raises HoldfastError for a corrupt cache.
+    """
+    by_row = {pair.row: anchor_sequences(pair.example, retention) for pair in encoded}
+    sequences = tuple(by_row.get(index, ()) for index in range(len(dominants)))
+    path = None
+    if cache_dir is not None:
+        manifest = _manifest(model, chat, dominants, encoded) | {"retention": retention}
+        store = RowStore(cache_dir, "anchors", manifest, rows=0, fields=())
+        path = store.path / "vectors.safetensors"
+    if path is not None and path.is_file():
+        return Anchors(sequences, _load_vectors(path))
+    vectors = _anchor_vectors(model, chat.tokenizer.pad_token_id or 0, sequences, batch_size)
+    if path is not None:
+        partial = path.with_suffix(".partial")
+        save_file({"vectors": vectors}, partial)
+        partial.replace(path)
+    return Anchors(sequences, vectors)
+
+
+def _load_vectors(path: Path) -> Tensor:
+    try:
+        return load_file(path)["vectors"]
+    except (SafetensorError, KeyError) as error:
+        raise HoldfastError(
+            f"{path}: the cache is corrupt ({error}); delete the directory {path.parent} and run again"
+        ) from None
+
+
+def _anchor_vectors(
+    model: Policy, pad_token_id: int, sequences: Sequence[tuple[AnchorSequence, ...]], batch_size: int
+) -> Tensor:
+    """(D, S, H) float32 on the CPU."""
+    flat = [(index, k, sequence) for index, own in enumerate(sequences) for k, sequence in enumerate(own)]
+    texts = max(len(own) for own in sequences)
+    vectors: Tensor | None = None
+    for batch in batches_by_length(flat, batch_size, lambda entry: len(entry[2].pooled)):
+        collated = collate_anchors([sequence for _, _, sequence in batch], pad_token_id)
+        with torch.no_grad(), evaluating(model):
+            pooled = pooled_hidden_states(model, {k: v.to(model.device) for k, v in collated.items()}).cpu()
+        if vectors is None:
+            vectors = torch.zeros(len(sequences), texts, pooled.shape[-1])
+        for (index, k, _), vector in zip(batch, pooled, strict=True):
+            vectors[index, k] = vector
+    if vectors is None:
+        raise HoldfastError("no dominant pair is left to anchor; raise max_prompt_tokens")
+    return vectors
