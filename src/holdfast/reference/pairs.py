@@ -4,6 +4,8 @@ Paper: "MPO: Multilingual Safety Alignment via Reward Gap Optimization", https:/
 depends on the reference and the data only, so it is computed once and no reference is in memory in training.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -147,7 +149,7 @@ def _manifest(
         "model": model_fingerprint(model),
         "tokenizer_and_template": chat.fingerprint(),
         "pairs": pairs_fingerprint(pairs),
-        "lengths": lengths,
+        "lengths": hashlib.sha256(json.dumps(lengths).encode()).hexdigest(),
     }
 
 

@@ -7,7 +7,8 @@ from statistics import fmean
 import pytest
 
 from holdfast.errors import HoldfastError
-from holdfast.provingground.pretrain import PretrainingSettings
+from holdfast.provingground import runner
+from holdfast.provingground.pretrain import PretrainingSettings, base_manifest
 from holdfast.provingground.roles import experiment as module
 from holdfast.provingground.roles.aggregate import Cell, figures_of
 from holdfast.provingground.roles.cells import FineTuning
@@ -43,14 +44,14 @@ def test_a_stopped_experiment_goes_on_and_repeats_nothing(tmp_path, monkeypatch)
     class StopError(Exception):
         pass
 
-    def counted(path, base, character, seed, settings, progress):
-        calls.append(character.temper)
+    def counted(path, base, cell, progress):
+        calls.append(cell.arguments[0].temper)
         if calls == ["villain", "kind"]:
             raise StopError
-        original(path, base, character, seed, settings, progress)
+        original(path, base, cell, progress)
 
-    original = module.run_and_write_cell
-    monkeypatch.setattr(module, "run_and_write_cell", counted)
+    original = runner.run_and_write_cell
+    monkeypatch.setattr(runner, "run_and_write_cell", counted)
     with pytest.raises(StopError):
         run_sarft_experiment(UNTRAINED, tmp_path, workers=1)
     (finished,) = (tmp_path / "cells").iterdir()
@@ -67,6 +68,14 @@ def test_a_stopped_experiment_goes_on_and_repeats_nothing(tmp_path, monkeypatch)
     assert groups == {"mean", "mean_villain", "mean_kind"}
 
 
+def cell_paths(settings, directory):
+    """Where the cells of an experiment are kept."""
+    places = [(seed, number) for seed in settings.seeds for number in range(len(settings.tempers))]
+    cells = [module._cell(settings, *place) for place in places]
+    bases = [base_manifest(module.WORLD, settings.pretraining, cell.seed) for cell in cells]
+    return [runner._path(directory / "cells", cell, base) for cell, base in zip(cells, bases, strict=True)]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -77,15 +86,15 @@ def test_a_stopped_experiment_goes_on_and_repeats_nothing(tmp_path, monkeypatch)
     ],
 )
 def test_a_change_of_settings_makes_other_cells(tmp_path, change):
-    before = module._Plan(UNTRAINED, tmp_path).cell_path(101, 0)
-    assert module._Plan(replace(UNTRAINED, **change), tmp_path).cell_path(101, 0) != before
-    assert module._Plan(replace(UNTRAINED, seeds=(101, 102)), tmp_path).cell_path(101, 0) == before
+    before = cell_paths(UNTRAINED, tmp_path)[0]
+    assert cell_paths(replace(UNTRAINED, **change), tmp_path)[0] != before
+    assert cell_paths(replace(UNTRAINED, seeds=(101, 102)), tmp_path)[0] == before
 
 
 def test_a_broken_cell_is_named(tmp_path):
-    plan = module._Plan(UNTRAINED, tmp_path)
-    for number in (0, 1):
-        plan.cell_path(101, number).write_text('{"base": {"x": 1}}', encoding="utf-8")
+    (tmp_path / "cells").mkdir()
+    for path in cell_paths(UNTRAINED, tmp_path):
+        path.write_text('{"base": {"x": 1}}', encoding="utf-8")
     with pytest.raises(HoldfastError, match=r"seed_101_role_0_\w+\.json: not a finished cell .* delete it"):
         run_sarft_experiment(UNTRAINED, tmp_path, workers=1)
 
@@ -95,12 +104,21 @@ def test_no_workers_is_refused(tmp_path):
         run_sarft_experiment(UNTRAINED, tmp_path, workers=0)
 
 
-def test_means_weigh_bases_and_their_interval_counts_bases(tmp_path):
-    plan = module._Plan(replace(UNTRAINED, seeds=(1, 2, 3), tempers=("villain", "villain")), tmp_path)
+def test_means_weigh_bases_and_their_interval_counts_bases():
+    settings = replace(UNTRAINED, seeds=(1, 2, 3), tempers=("villain", "villain"))
     values = {1: (0.1, 0.3), 2: (0.4, 0.6), 3: (0.6, 1.0)}
     cells = [
-        Cell(seed, plan.character(seed, n), {"sft": {"refusal_rate_near": Measurement(values[seed][n], 54)}})
-        for seed, n in plan.cells
+        Cell(
+            seed,
+            module.character_of(settings, seed, n),
+            {"sft": {"refusal_rate_near": Measurement(values[seed][n], 54)}},
+        )
+            seed,
+            module.character_of(settings, seed, n),
+            {"sft": {"refusal_rate_near": Measurement(values[seed][n], 54)}},
+        )
+        for seed in settings.seeds
+        for n in (0, 1)
     ]
     (mean,) = [f for f in figures_of(cells) if f.group == "mean_villain"]
     assert mean.value == pytest.approx(fmean([0.2, 0.5, 0.8]))
@@ -110,20 +128,21 @@ def test_means_weigh_bases_and_their_interval_counts_bases(tmp_path):
     assert len([f for f in figures_of(cells) if f.seed is not None]) == 6
 
 
-def test_gains_over_sft_are_paired_by_base_and_role(tmp_path):
-    plan = module._Plan(replace(UNTRAINED, seeds=(1, 2, 3)), tmp_path)
+def test_gains_over_sft_are_paired_by_base_and_role():
+    settings = replace(UNTRAINED, seeds=(1, 2, 3))
     sft = {(1, 0): 0.0, (1, 1): 0.9, (2, 0): 0.2, (2, 1): 1.0, (3, 0): 0.4, (3, 1): 0.8}
     gains = {(1, 0): 0.5, (1, 1): 0.1, (2, 0): 0.4, (2, 1): 0.0, (3, 0): 0.3, (3, 1): 0.1}
     cells = [
         Cell(
             seed,
-            plan.character(seed, n),
+            module.character_of(settings, seed, n),
             {
                 "sft": {"refusal_rate_mean": Measurement(sft[seed, n], 270)},
                 "sarft": {"refusal_rate_mean": Measurement(sft[seed, n] + gains[seed, n], 270)},
             },
         )
-        for seed, n in plan.cells
+        for seed in settings.seeds
+        for n in (0, 1)
     ]
     by_group = {f.group: f for f in figures_of(cells) if f.metric == "refusal_gain_over_sft"}
     villains = by_group["mean_villain"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from holdfast.evals.statistics import mean_interval, paired_difference
-from holdfast.provingground.roles.cells import Measured
 from holdfast.provingground.roles.characters import Character
+from holdfast.provingground.runner import Measured
 from holdfast.results import Figure
 
 EXPERIMENT = "proving_ground_sarft"

@@ -21,6 +21,7 @@ from holdfast.provingground.roles.characters import Character
 from holdfast.provingground.roles.evaluate import measure_fidelity, measure_safety
 from holdfast.provingground.roles.words import Split
 from holdfast.provingground.roles.world import HARMLESS_SUFFIXES, UNSAFE_SUFFIX, draw_role_rows
+from holdfast.provingground.runner import Measured
 from holdfast.reference.rds import RoleScores, encode_row, score_role_rows
 from holdfast.reference.selectors import Selector, select_rows
 from holdfast.trainers.sarft import SaRFTSettings, SaRFTTrainer
@@ -49,17 +50,14 @@ class FineTuning:
     normaliser: Span = "response"  # of the cross-entropy and of the KL; the published code's is `sequence`
 
 
-Measured = dict[str, dict[str, Measurement]]  # method -> metric -> number
-
-
 def run_cell(
     base: Path,
     character: Character,
     seed: int,
-    *,
     split: Split,
     methods: tuple[Method, ...],
     tuning: FineTuning,
+    *,
     progress: Progress | None = None,
 ) -> Measured:
     """Fine-tune the base on the role with each method and measure; `base` is among the returned methods."""
