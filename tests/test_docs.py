@@ -3,29 +3,43 @@
 from pathlib import Path
 
 from holdfast.config import allowed_values, default_text
-from holdfast.recipes.configs import OFFICIAL, SaRFTConfig
+from holdfast.recipes.configs import OFFICIAL, OFFICIAL_MPO, MPOConfig, PreferenceConfig, SaRFTConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+
+
+COMMANDS = (
+    ("train-sarft", SaRFTConfig, OFFICIAL),
+    ("train-mpo", MPOConfig, OFFICIAL_MPO),
+    ("train-preference", PreferenceConfig, {}),
+)
 
 
 def configuration_page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Made from the config classes by `make docs`; `holdfast train-sarft --help` says the same. Every field can",
-        "stand in the YAML file or be passed as `--field-name value`, which wins. Unknown fields fail.",
-        "",
-        "## `holdfast train-sarft`",
-        "",
-        "| field | values | default | `preset: official` | meaning |",
-        "|---|---|---|---|---|",
+        "Made from the config classes by `make docs`; `--help` of each command says the same. Every field can stand in",
+        "the YAML file or be passed as `--field-name value`, which wins. Unknown fields fail.",
     ]
-    for name, field in SaRFTConfig.model_fields.items():
-        default = "required" if field.is_required() else f"`{default_text(field.default)}`"
-        official = f"`{default_text(OFFICIAL[name])}`" if name in OFFICIAL else ""
-        values = allowed_values(field).replace("|", ", ")
-        lines.append(f"| `{name}` | {values} | {default} | {official} | {field.description} |".replace("||", "‖"))
+    for command, kind, official in COMMANDS:
+        lines += ["", f"## `holdfast {command}`", "", *field_table(kind, official)]
     return "\n".join(lines) + "\n"
+
+
+def field_table(kind, official) -> list[str]:
+    preset = " `preset: official` |" if official else ""
+    lines = [f"| field | values | default |{preset} meaning |", "|---|---|---|---|" + "---|" * bool(official)]
+    for name, field in kind.model_fields.items():
+        cells = [
+            f"`{name}`",
+            allowed_values(field).replace("|", ", "),
+            "required" if field.is_required() else f"`{default_text(field.default)}`",
+            *([f"`{default_text(official[name])}`" if name in official else ""] if official else []),
+            field.description,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def test_configuration_page_is_fresh():

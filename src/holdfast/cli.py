@@ -12,9 +12,10 @@ import click
 from holdfast import __version__
 from holdfast.config import Config, allowed_values, default_text, load_config, option_name
 from holdfast.errors import HoldfastError
-from holdfast.recipes.configs import SaRFTConfig
+from holdfast.recipes.configs import MPOConfig, PreferenceConfig, SaRFTConfig
 
 EXISTING_PATH = click.Path(path_type=Path)
+DTYPES = click.Choice(["auto", "float32", "bfloat16", "float16"])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -40,16 +41,67 @@ def config_options(kind: type[Config]) -> Callable[[Any], Any]:
     return decorate
 
 
+def _given(overrides: dict[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in overrides.items() if value is not None}
+
+
 @commands.command("train-sarft")
 @click.argument("config", type=EXISTING_PATH)
 @config_options(SaRFTConfig)
 def train_sarft_command(config: Path, **overrides: str | None) -> None:
     """Fine-tune a role with SaRFT. CONFIG is a YAML file (examples: configs/); options override it."""
-    given = {name: value for name, value in overrides.items() if value is not None}
-    settings = load_config(SaRFTConfig, config, given)
+    settings = load_config(SaRFTConfig, config, _given(overrides))
     from holdfast.recipes.train_sarft import train_sarft
 
     train_sarft(settings)
+
+
+@commands.command("train-mpo")
+@click.argument("config", type=EXISTING_PATH)
+@config_options(MPOConfig)
+def train_mpo_command(config: Path, **overrides: str | None) -> None:
+    """Carry refusals across languages with MPO. CONFIG is a YAML file (examples: configs/); options override it."""
+    settings = load_config(MPOConfig, config, _given(overrides))
+    from holdfast.recipes.train_pairs import train_mpo
+
+    train_mpo(settings)
+
+
+@commands.command("train-preference")
+@click.argument("config", type=EXISTING_PATH)
+@config_options(PreferenceConfig)
+def train_preference_command(config: Path, **overrides: str | None) -> None:
+    """Train MPO's baselines (DPO, IPO, SimPO, ...) on the same pairs. CONFIG is a YAML file."""
+    settings = load_config(PreferenceConfig, config, _given(overrides))
+    from holdfast.recipes.train_pairs import train_preference
+
+    train_preference(settings)
+
+
+@commands.command("gap")
+@click.option("--model", "models", required=True, multiple=True, help="directory, adapter or hub id; repeatable")
+@click.option("--data", required=True, help="parallel preference pairs: JSON, JSONL, CSV or Parquet, or a hub id")
+@click.option("--dominant-language", default="en", show_default=True, help="ISO 639-1 code")
+@click.option("--language", "languages", multiple=True, help="only this target language; repeatable")
+@click.option("--split", default="train", show_default=True, help="split of a hub data set")
+@click.option("--limit", type=click.IntRange(min=1), help="only so many rows of the data")
+@click.option("--drop", is_flag=True, help="leave out pairs that the checks warn of")
+@click.option("--sums", is_flag=True, help="summed log-probabilities instead of means over tokens")
+@click.option("--results", type=EXISTING_PATH, help="write the figures here, JSON lines")
+@click.option("--page", type=EXISTING_PATH, help="write a page with a plot here, HTML")
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(min=1), help="pairs a forward")
+@click.option("--max-prompt-tokens", default=512, show_default=True, type=click.IntRange(min=1))
+@click.option("--max-response-tokens", default=512, show_default=True, type=click.IntRange(min=1))
+@click.option("--system-prompt", help="system text before every request")
+@click.option("--dtype", default="auto", show_default=True, type=DTYPES, help="type the weights are loaded in")
+@click.option("--cache-dir", type=EXISTING_PATH, help="where scores are kept [default: $HOLDFAST_CACHE]")
+@click.option("--chat-template", type=EXISTING_PATH, help="Jinja file for a tokenizer without a chat template")
+@click.option("--trust-remote-code", is_flag=True, help="run Python code that comes with the model")
+def gap_command(**options: Any) -> None:
+    """Measure each language's reward gap, without training and without generating."""
+    from holdfast.recipes.gap import GapOptions, gap
+
+    gap(GapOptions(**options))
 
 
 @commands.command("score")
@@ -96,7 +148,7 @@ def train_sarft_command(config: Path, **overrides: str | None) -> None:
     "--dtype",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=DTYPES,
     help="type the weights are loaded in",
 )
 @click.option(

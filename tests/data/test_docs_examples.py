@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.data import Message, load_role, load_role_rows
+from holdfast.data import Message, load_parallel_pairs, load_role, load_role_rows
 from holdfast.data.formats import FORMATS
+from holdfast.data.pair_checks import ONCE, REASONS
 from holdfast.results import Figure, read_figures
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data_formats.md").read_text(encoding="utf-8")
@@ -28,6 +29,11 @@ ROWS = {
     "instruction.json": [(Message("user", "Translate into English.\n\nNach Norden."), NORTH)],
     "input_output.json": [(WHERE, NORTH), (WHY, WHALE)],
 }
+PAIRS = {
+    "published_pairs.json": (("en", "sw"), (0,)),
+    "preference_pairs.jsonl": (("en", "zh"), (0,)),
+    "wide_pairs.csv": (("en", "zh", "sw"), (0, 1)),
+}
 OTHERS = {"role.yaml", "roles_95.json", "card.json", "card.txt", "results.jsonl"}
 
 
@@ -39,7 +45,7 @@ def _examples(tmp_path, monkeypatch):
 
 
 def test_no_example_is_left_out():
-    assert set(EXAMPLES) == set(ROWS) | OTHERS
+    assert set(EXAMPLES) == {*ROWS, *PAIRS, *OTHERS}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -59,6 +65,18 @@ def test_every_format_has_its_section():
     headings = [line for line in PAGE.splitlines() if line.startswith("### ")]
     for known in FORMATS:
         assert [line for line in headings if all(f"`{field}`" in line for field in known.fields)], known.name
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs(name):
+    pairs = load_parallel_pairs(name)
+    assert (pairs.languages, pairs.dominant_of) == PAIRS[name]
+    assert set(pairs.warnings) == {ONCE}
+
+
+def test_every_doubt_stands_on_the_page():
+    for reason in REASONS:
+        assert reason.removeprefix("chosen ").removeprefix("rejected ") in PAGE
 
 
 def test_roles():

@@ -6,24 +6,13 @@ Adding a format is one function and one entry of FORMATS.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from holdfast.data.files import BadRowError, Record, parse_json, read_records, shortened
+from holdfast.data.fields import SPEAKERS, field_names, json_cell, system_turn, text_turn, turns_of, wrong_type
+from holdfast.data.files import BadRowError, Record, read_records, shortened
 from holdfast.data.names import close_names, same_name
-from holdfast.data.rows import Message, RoleRow, RoleRows, Speaker
+from holdfast.data.rows import Message, RoleRow, RoleRows
 from holdfast.errors import HoldfastError
-
-SPEAKERS: dict[str, Speaker] = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-}
-
 
 # The conversations of a record: suffix of the location, and the turns or why there are none.
 Conversations = list[tuple[str, "list[Message] | BadRowError"]]
@@ -89,7 +78,7 @@ def _rows_of(location: str, record: Record | BadRowError) -> Iterator[tuple[Role
     try:
         if isinstance(record, BadRowError):
             raise record
-        role, harmful, system = _role(record), _harmful(record), _system(record)
+        role, harmful, system = _role(record), _harmful(record), system_turn(record)
         conversations = _format_of(record).parse(record)
     except BadRowError as bad:
         yield bad, Counter()
@@ -108,7 +97,7 @@ def _format_of(record: Record) -> Format:
     for known in FORMATS:
         if all(field in record for field in known.fields):
             return known
-    has = ", ".join(_field_name(field) for field in list(record)[:12]) or "no field"
+    has = field_names(record)
     for known in reversed(FORMATS):  # a lone `output` lacks its `input`, not its `instruction`
         missing = [field for field in known.fields if field not in record]
         if len(missing) < len(known.fields):
@@ -118,12 +107,6 @@ def _format_of(record: Record) -> Format:
             )
     names = "; ".join(f"{known.name} ({', '.join(known.fields)})" for known in FORMATS)
     raise BadRowError("unknown format", f"unknown format: the row has {has}; rename to one of the formats {names}")
-
-
-def _field_name(field: Any) -> str:
-    # Where a CSV file has no headings its first row stands in their place: that text is not for an error message.
-    name = str(field)
-    return name if len(name) <= 30 and name.isprintable() else f"a name of {len(name)} characters"
 
 
 def tidy(turns: Sequence[Message], notes: Counter[str]) -> tuple[Message, ...]:
@@ -171,22 +154,22 @@ def _merged(turns: Sequence[Message]) -> list[Message]:
 
 
 def _messages(record: Record) -> Conversations:
-    return [("", _turns(record["messages"], "messages", "role", "content"))]
+    return [("", turns_of(record["messages"], "messages", "role", "content"))]
 
 
 def _sharegpt(record: Record) -> Conversations:
-    return [("", _turns(record["conversations"], "conversations", "from", "value"))]
+    return [("", turns_of(record["conversations"], "conversations", "from", "value"))]
 
 
 def _rolebench(record: Record) -> Conversations:
-    question = _text(record["question"], "question", "user")
-    answers = _json_cell(record["generated"], "generated")
+    question = text_turn(record["question"], "question", "user")
+    answers = json_cell(record["generated"], "generated")
     if not isinstance(answers, list) or not answers:
-        raise _wrong_type("generated", answers, "a list of at least one answer")
+        raise wrong_type("generated", answers, "a list of at least one answer")
     conversations: Conversations = []
     for k, answer in enumerate(answers, start=1):
         try:
-            turns: list[Message] | BadRowError = [question, _text(answer, f"generated[{k - 1}]", "assistant")]
+            turns: list[Message] | BadRowError = [question, text_turn(answer, f"generated[{k - 1}]", "assistant")]
         except BadRowError as bad:  # the other answers are still good
             turns = bad
         conversations.append((f"#{k}", turns))
@@ -198,24 +181,26 @@ def _prompt_completion(record: Record) -> Conversations:
     for field, speaker in (("prompt", "user"), ("completion", "assistant")):
         value = record[field]
         if isinstance(value, list):
-            turns += _turns(value, field, "role", "content")
+            turns += turns_of(value, field, "role", "content")
         else:
-            turns.append(_text(value, field, SPEAKERS[speaker]))
+            turns.append(text_turn(value, field, SPEAKERS[speaker]))
     return [("", turns)]
 
 
 def _alpaca(record: Record) -> Conversations:
-    question = _text(record["instruction"], "instruction", "user")
+    question = text_turn(record["instruction"], "instruction", "user")
     context = record.get("input", "")
     if not isinstance(context, str):
-        raise _wrong_type("input", context, "a text")
+        raise wrong_type("input", context, "a text")
     if context.strip():
         question = Message("user", f"{question.content}\n\n{context}")
-    return [("", [question, _text(record["output"], "output", "assistant")])]
+    return [("", [question, text_turn(record["output"], "output", "assistant")])]
 
 
 def _input_output(record: Record) -> Conversations:
-    return [("", [_text(record["input"], "input", "user"), _text(record["output"], "output", "assistant")])]
+    return [
+        ("", [text_turn(record["input"], "input", "user"), text_turn(record["output"], "output", "assistant")])
+    ]
 
 
 FORMATS = (
@@ -228,87 +213,19 @@ FORMATS = (
 )
 
 
-# --- fields
-
-
-def _turns(value: Any, field: str, speaker_key: str, content_key: str) -> list[Message]:
-    value = _json_cell(value, field)
-    if not isinstance(value, list) or not value:
-        raise _wrong_type(field, value, "a list of at least one turn")
-    turns = []
-    for index, turn in enumerate(value):
-        place = f"{field}[{index}]"
-        if not isinstance(turn, dict):
-            raise _wrong_type(place, turn, "an object")
-        for key in (speaker_key, content_key):
-            if turn.get(key) is None:
-                raise BadRowError("missing field", f"field '{place}.{key}' is missing; add it")
-        speaker = turn[speaker_key]
-        if not isinstance(speaker, str) or speaker.lower() not in SPEAKERS:
-            raise BadRowError(
-                "unknown speaker",
-                f"field '{place}.{speaker_key}': unknown speaker {shortened(speaker)}; use system, user or assistant",
-            )
-        content = _joined_parts(turn[content_key], f"{place}.{content_key}")
-        turns.append(_text(content, f"{place}.{content_key}", SPEAKERS[speaker.lower()]))
-    return turns
-
-
-def _joined_parts(content: Any, field: str) -> Any:
-    """Content given as parts, [{"type": "text", "text": ...}]; other parts than text cannot be trained on."""
-    if not isinstance(content, list):
-        return content
-    texts = [
-        part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
-    ]
-    if not all(isinstance(text, str) for text in texts):
-        raise BadRowError("not text", f"field '{field}': a part is not text; only text can be trained on")
-    return "".join(text for text in texts if text is not None)
-
-
-def _text(value: Any, field: str, speaker: Speaker) -> Message:
-    if not isinstance(value, str):
-        raise _wrong_type(field, value, "a text")
-    if speaker != "system" and not value.strip():
-        what = "answer" if speaker == "assistant" else "question"
-        raise BadRowError(f"empty {what}", f"field '{field}': the {what} is empty; fill it, or remove the row")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # JSON may escape half a character, which no tokenizer takes
-        raise BadRowError(
-            "broken character",
-            f"field '{field}': half a surrogate pair at character {error.start}; correct the text",
-        ) from None
-    return Message(speaker, value)
-
-
-def _json_cell(value: Any, field: str) -> Any:
-    """A list as such, or as the JSON text that a CSV cell holds."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_json(value)
-    except ValueError as error:
-        raise BadRowError(
-            "not JSON", f"field '{field}': a text that is not JSON ({error}); give a list, in CSV as JSON"
-        ) from None
+# --- optional fields
 
 
 def _role(record: Record) -> str | None:
     role = record.get("role")
     if role is not None and not isinstance(role, str):
-        raise _wrong_type("role", role, "a text")
+        raise wrong_type("role", role, "a text")
     return role or None
 
 
 # As text, since CSV has nothing else; with decimals, since a column with gaps is one of floats in Parquet.
 _FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _FLAGS_UNKNOWN = ("", "none", "nan")
-
-
-def _system(record: Record) -> list[Message]:
-    """The system turn of a `system` column, which ShareGPT and instruction data have beside the turns."""
-    return [_text(record["system"], "system", "system")] if record.get("system") else []
 
 
 def _harmful(record: Record) -> bool | None:
@@ -323,14 +240,3 @@ def _harmful(record: Record) -> bool | None:
             "wrong type", f"field '{field}': {shortened(value)} is neither true nor false; use true or false"
         )
     return _FLAGS[text]
-
-
-def _wrong_type(field: str, value: Any, wanted: str) -> BadRowError:
-    # What holds text is described, not shown: a data file may hold harmful requests.
-    if isinstance(value, str):
-        shown = f"a text of {len(value)} characters"
-    elif isinstance(value, bytes | list | dict):
-        shown = f"{type(value).__name__} of length {len(value)}"
-    else:
-        shown = f"{type(value).__name__} {shortened(value)}"
-    return BadRowError("wrong type", f"field '{field}': expected {wanted}, found {shown}; correct the row")

@@ -68,8 +68,17 @@ class TrainingConfig(Config):
     long_prompts: Literal["drop", "keep_start", "keep_end"] = Field(
         "drop", description="what becomes of a longer prompt: the row is dropped, or cut"
     )
+    system_prompt: str | None = Field(None, description="system text in training; null leaves the row's own")
+    end_of_turn: Literal["template", "eos"] = Field(
+        "template", description="what an answer ends with: what the chat template writes, or eos"
+    )
+    fold_separator: str = Field(
+        "\n\n", description="joins the persona and the first user turn where the template has no system role"
+    )
     chat_template: Path | None = Field(None, description="Jinja file for a tokenizer without a chat template")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+
+    score_batch_size: int = Field(16, gt=0, description="rows in a forward pass while scoring")
 
     seed: int = Field(42, ge=0, description="of data order, adapters and random selection")
     logging_steps: int = Field(5, gt=0, description="optimiser steps between two log lines")
@@ -117,14 +126,6 @@ class SaRFTConfig(TrainingConfig):
     safe_loss: Literal["kl", "mse"] = Field(
         "kl", description="divergence: KL, or squared difference of probabilities"
     )
-    system_prompt: str | None = Field(None, description="system text in training; null leaves the row's own")
-    end_of_turn: Literal["template", "eos"] = Field(
-        "template", description="what an answer ends with: what the chat template writes, or eos"
-    )
-    fold_separator: str = Field(
-        "\n\n", description="joins the persona and the first user turn where the template has no system role"
-    )
-    score_batch_size: int = Field(16, gt=0, description="rows in a forward pass while scoring")
 
     @model_validator(mode="before")
     @classmethod
@@ -133,3 +134,77 @@ class SaRFTConfig(TrainingConfig):
         if isinstance(values, dict) and values.get("preset") == "official":
             return OFFICIAL | values
         return values
+
+
+class PairsConfig(TrainingConfig):
+    """What training on parallel preference pairs needs, by whatever loss."""
+
+    data: str = Field(
+        description="parallel preference pairs: a JSON, JSONL, CSV or Parquet file, or a hub id; docs/data_formats.md"
+    )
+    dominant_language: str = Field("en", description="ISO 639-1 code of the language the model refuses best in")
+    target_languages: tuple[str, ...] = Field((), description="train these only; default: all that the data has")
+    drop_flagged_pairs: bool = Field(
+        False, description="leave out pairs that the language and refusal checks warn of, instead of counting them"
+    )
+
+    learning_rate: float | None = Field(
+        None, gt=0, description="default: 6e-7 full (paper, Llama-3.1 and Qwen2.5), 1e-5 with adapters (ours)"
+    )
+    lr_scheduler: str = Field("cosine", description="learning rate schedule of transformers (paper: cosine)")
+    warmup_steps: float = Field(
+        0.1, ge=0, description="optimiser steps of warm-up, or a share of all steps below 1 (paper: 0.1)"
+    )
+    epochs: float = Field(2, gt=0, description="passes over the data (paper: 2)")
+    per_device_batch_size: int = Field(1, gt=0, description="pairs in a forward pass on each device (paper: 1)")
+    max_response_tokens: int = Field(512, gt=0, description="tokens of an answer (paper: 1,024 with the prompt)")
+
+    @property
+    def resolved_learning_rate(self) -> float:
+        """The given rate, or the default for this kind of tuning."""
+        return self.learning_rate or (6e-7 if self.tuning == "full" else 1e-5)
+
+
+# What MPO's published code does where it differs from our defaults; docs/deviations.md explains each line.
+OFFICIAL_MPO: dict[str, Any] = {"retention": "padded_mean", "long_prompts": "keep_start"}
+
+
+class MPOConfig(PairsConfig):
+    """Settings of `holdfast train-mpo`: Multilingual reward gaP Optimization (arXiv 2505.16869)."""
+
+    preset: Literal["holdfast", "official"] = Field(
+        "holdfast", description="defaults of the switches below: ours, or what the published code does"
+    )
+    beta: float = Field(
+        1.0, gt=0, description="scale of the target languages' reward gap (paper: 1.0 Llama, 1.5 Gemma and Qwen)"
+    )
+    retention: Literal["last", "mean", "padded_mean", "none"] = Field(
+        "last",
+        description="what is held of the dominant language: the hidden state of the prompt's last token, the mean "
+        "over both answers (without padding, or with it as the published code), nothing",
+    )
+    retention_weight: float = Field(1.0, ge=0, description="weight of that term (published: 1)")
+    length_normalise: bool = Field(True, description="mean instead of summed log-probabilities (paper: yes)")
+    gap: Literal["simpo", "dpo"] = Field(
+        "simpo", description="plain reward gap, or relative to the reference's (the paper's ablation)"
+    )
+    huber_delta: float | None = Field(
+        None, gt=0, description="errors of the gap beyond this count linearly; null squares all (paper)"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        """The preset's values stand where the user gave none."""
+        if isinstance(values, dict) and values.get("preset") == "official":
+            return OFFICIAL_MPO | values
+        return values
+
+
+class PreferenceConfig(PairsConfig):
+    """Settings of `holdfast train-preference`: the baselines of MPO, on the same data and forward pass."""
+
+    loss: Literal["sft", "dpo", "ipo", "robust_dpo", "cpo", "kto", "orpo", "r_dpo", "simpo"] = Field(
+        description="the loss; docs/preference_losses.md has each one's equation, source and weights"
+    )
+    loss_weights: dict[str, float] = Field({}, description="the loss's weights, for example {beta: 0.1}")

@@ -1,38 +1,31 @@
 """The model card of a fine-tuned model: what was done, what was measured, what was not."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from holdfast import __version__
-from holdfast.data.roles import Role
-from holdfast.recipes.configs import SaRFTConfig
+from holdfast.recipes.configs import TrainingConfig
 from holdfast.results import Figure
 
-if TYPE_CHECKING:
-    from holdfast.recipes.train_sarft import TrainingData
 
-_SWITCHES = (
-    "preset",
-    "selector",
-    "beta",
-    "ce_normaliser",
-    "kl_span",
-    "kl_direction",
-    "safe_loss",
-    "tuning",
-    "learning_rate",
-    "epochs",
-    "seed",
-)
+@dataclass(frozen=True)
+class CardText:
+    """What a recipe says of its own result. Texts from files or users go through `escaped`."""
+
+    title: str
+    method: str  # "SaRFT, Safety-Aware Role-Play Fine-Tuning (arXiv 2502.20968)"
+    details: str  # sentences on what this run did
+    tags: tuple[str, ...]
+    switches: tuple[str, ...]  # fields of the config that the table shows
+    data: str  # what it was trained on, counted
 
 
-def write_model_card(
-    directory: Path, config: SaRFTConfig, role: Role, figures: list[Figure], data: "TrainingData"
-) -> None:
+def write_model_card(directory: Path, config: TrainingConfig, text: CardText, figures: Sequence[Figure]) -> None:
     """Write `README.md`, with the front matter that model hubs read."""
-    head: dict[str, object] = {"base_model": config.model, "tags": ["holdfast", "sarft", "role-play"]}
+    head: dict[str, object] = {"base_model": config.model, "tags": ["holdfast", *text.tags]}
     if config.tuning != "full":
         head |= {"library_name": "peft"}
     settings = config.model_dump(mode="json") | {"learning_rate": config.resolved_learning_rate}
@@ -40,43 +33,42 @@ def write_model_card(
         "---",
         yaml.safe_dump(head, sort_keys=False).rstrip(),
         "---",
-        f"# {_escaped(role.name)} on {_escaped(Path(config.model).name)}",
+        f"# {text.title} on {escaped(Path(config.model).name)}",
         "",
-        f"Fine-tuned with SaRFT, Safety-Aware Role-Play Fine-Tuning (arXiv 2502.20968), by Holdfast {__version__}. "
-        + _what_was_anchored(config, data),
+        f"Fine-tuned with {text.method}, by Holdfast {__version__}. {text.details}",
         "",
         "## Settings",
         "",
         "| setting | value |",
         "|---|---|",
-        *(f"| {name} | {_escaped(str(settings[name]))} |" for name in _SWITCHES),
+        *(f"| {name} | {escaped(str(settings[name]))} |" for name in text.switches),
         "",
         "All settings are in `config.yaml`; data, versions and commit in `run.json`.",
         "",
         "## Measured in training",
         "",
-        f"On {len(data.examples)} rows of training data ({data.truncated}).",
+        f"On {text.data}.",
         "",
         "| figure | value |",
         "|---|---|",
-        *(f"| {figure.metric} | {figure.value:.4f} |" for figure in figures),
+        *(f"| {escaped(_name(figure, figures))} | {figure.value:.4f} |" for figure in figures),
         "",
         "## Not measured",
         "",
-        "Refusals, over-refusal, role fidelity and utility of this model were not measured by the training. "
+        "Refusals, over-refusal and utility of this model were not measured by the training. "
         "Measure them before you give the model to anyone.",
         "",
     ]
     (directory / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def _what_was_anchored(config: SaRFTConfig, data: "TrainingData") -> str:
-    if config.selector == "none" or config.beta == 0:
-        return "No row was anchored to the aligned model: this is plain fine-tuning."
-    return f"{data.flagged_share:.1%} of the rows were anchored to the aligned model (selector {config.selector})."
+def _name(figure: Figure, figures: Sequence[Figure]) -> str:
+    """The metric, with its group where the figures have several."""
+    several = len({other.group for other in figures}) > 1
+    return f"{figure.metric}, {figure.group}" if several else figure.metric
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text of a file or a user that must not become Markdown or HTML."""
     for character in "\\`*_[]<>|#":
         text = text.replace(character, "\\" + character)

@@ -1,6 +1,6 @@
 """What the recipes show on a terminal: tables on standard output, progress and notes on standard error."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -38,3 +38,16 @@ def report_loading(rows: RoleRows) -> None:
     for change, number in sorted(rows.notes.items()):
         if number:
             note(f"{rows.source}: {count(number, 'row')} changed ({change})")
+
+
+def warn_of(
+    source: str, warnings: Mapping[str, int], examples: Mapping[str, Sequence[str]], dropped: Mapping[str, int]
+) -> None:
+    """What looks wrong in the data, with the first places of each, and what was dropped."""
+    for reason, number in sorted(warnings.items(), key=lambda item: -item[1]):
+        shown = examples.get(reason, ())
+        places = ", ".join(place.removeprefix(f"{source}:") for place in shown)
+        more = ", ..." if len(shown) < number else ""
+        note(f"{source}: warning: {count(number, 'row')}: {reason}" + (f" ({places}{more})" if places else ""))
+    for reason, number in sorted(dropped.items()):
+        note(f"{source}: dropped {count(number, 'row')} ({reason})")

@@ -2,39 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import PreTrainedTokenizerBase, TrainingArguments, set_seed
-from transformers.integrations import get_available_reporting_integrations
+from transformers import set_seed
 
-from holdfast.chat import ChatFormat
 from holdfast.data import Role, RoleRows, load_role, load_role_rows
 from holdfast.data.collator import Example
-from holdfast.data.truncation import LengthLimits, TruncationCounts
+from holdfast.data.truncation import TruncationCounts
 from holdfast.errors import HoldfastError
-from holdfast.models import LoraSettings, Policy, add_lora, load_model, load_tokenizer
 from holdfast.recipes.configs import SaRFTConfig
-from holdfast.recipes.model_card import write_model_card
-from holdfast.recipes.run_directory import RunDirectory
+from holdfast.recipes.model_card import CardText, escaped, write_model_card
 from holdfast.recipes.terminal import count, note, progress_bar, report_loading
+from holdfast.recipes.training import (
+    Setup,
+    length_limits,
+    load_setup,
+    logged_terms,
+    open_run,
+    train_and_save,
+    with_adapters,
+)
 from holdfast.reference.rds import RoleScores, encode_row, score_role_rows
 from holdfast.reference.selectors import NEEDS_SCORES, select_rows
 from holdfast.reference.store import default_cache_dir
 from holdfast.results import Figure
 from holdfast.trainers.sarft import SaRFTSettings, SaRFTTrainer
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a run works with, loaded once."""
-
-    config: SaRFTConfig
-    arguments: TrainingArguments
-    tokenizer: PreTrainedTokenizerBase
-    chat: ChatFormat
-    model: Policy  # the aligned model, not yet trained
-    role: Role
 
 
 @dataclass(frozen=True)
@@ -48,24 +39,21 @@ class TrainingData:
 
 def train_sarft(config: SaRFTConfig) -> Path:
     """Run one fine-tuning; returns the directory of the result. Continues a run that was killed there."""
-    arguments = training_arguments(config)
-    with arguments.main_process_first():
-        run = RunDirectory(config.output_dir, config, overwrite=config.overwrite)
+    arguments, run = open_run(config)
     if run.finished:
-        note(f"{run.path}: this run is finished; pass --overwrite true to train again")
         return run.path
 
     set_seed(config.seed)
     role, rows = load_role_and_rows(config, config.data)
-    setup = load_setup(config, arguments, role)
-    data = flagged_examples(setup, rows)
+    setup = load_setup(config, arguments)
+    data = flagged_examples(setup, role, rows)
     note(
         f"{count(len(data.examples), 'row')}, {data.flagged_share:.1%} anchored (selector {config.selector}, "
         f"beta {config.beta:g}); {data.truncated}"
     )
     held_out = None
     if config.eval_data is not None:
-        held_out = flagged_examples(setup, load_role_and_rows(config, config.eval_data)[1]).examples
+        held_out = flagged_examples(setup, role, load_role_and_rows(config, config.eval_data)[1]).examples
 
     if arguments.process_index == 0:
         run.start(role=role.name, rows=rows.fingerprint(), trained_rows=len(data.examples))
@@ -84,82 +72,14 @@ def train_sarft(config: SaRFTConfig) -> Path:
         pad_token_id=setup.tokenizer.pad_token_id,
         processing_class=setup.tokenizer,
     )
-    run.train(trainer)
-
-    # transformers has aligned this with the tokenizer's eos; an answer ends with the template's end of turn.
-    setup.model.generation_config.eos_token_id = setup.chat.stop_token_ids
-    trainer.save_model(str(run.path))  # safetensors, by transformers and peft; the tokenizer goes with it
-    if trainer.is_world_process_zero():
-        (run.path / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same
-        figures = measured_figures(config, role, data, trainer)
-        write_model_card(run.path, config, role, figures, data)
-        run.finish(figures, trainer.state.log_history)
-        note(f"saved to {run.path}; its model card is {run.path / 'README.md'}")
+    train_and_save(
+        run,
+        setup,
+        trainer,
+        figures=lambda: measured_figures(config, role, data, trainer),
+        write_card=lambda figures: write_model_card(run.path, config, card_text(config, role, data), figures),
+    )
     return run.path
-
-
-def load_setup(config: SaRFTConfig, arguments: TrainingArguments, role: Role) -> Setup:
-    """Tokenizer, chat format and the aligned model."""
-    tokenizer = load_tokenizer(
-        config.model, chat_template=config.chat_template, trust_remote_code=config.trust_remote_code
-    )
-    chat = ChatFormat(tokenizer, end_of_turn=config.end_of_turn, fold_separator=config.fold_separator)
-    model = load_model(
-        config.model,
-        dtype=config.dtype,
-        quantise_4bit=config.tuning == "qlora",
-        trust_remote_code=config.trust_remote_code,
-        device=str(arguments.device),
-    )
-    return Setup(config, arguments, tokenizer, chat, model, role)
-
-
-def with_adapters(setup: Setup) -> Policy:
-    """The policy that is trained: fresh adapters on the model, or the model itself."""
-    config = setup.config
-    if config.tuning == "full":
-        return setup.model
-    set_seed(config.seed)  # the adapters' first weights do not depend on what was drawn before
-    settings = LoraSettings(config.lora_rank, config.lora_alpha, config.lora_dropout, config.lora_target_modules)
-    return add_lora(setup.model, settings, quantised=config.tuning == "qlora")
-
-
-def training_arguments(config: SaRFTConfig) -> TrainingArguments:
-    """transformers' arguments for a config; what the user passes in `training_arguments` wins."""
-    chosen: dict[str, Any] = {
-        "output_dir": str(config.output_dir),
-        "learning_rate": config.resolved_learning_rate,
-        "lr_scheduler_type": config.lr_scheduler,
-        "warmup_steps": config.warmup_steps,
-        "weight_decay": config.weight_decay,
-        "max_grad_norm": config.max_grad_norm,
-        "num_train_epochs": config.epochs,
-        "per_device_train_batch_size": config.per_device_batch_size,
-        "per_device_eval_batch_size": config.per_device_batch_size,
-        "gradient_accumulation_steps": config.gradient_accumulation_steps,
-        "activation_checkpointing": config.gradient_checkpointing,
-        "bf16": config.bf16,
-        "deepspeed": str(config.deepspeed) if config.deepspeed else None,
-        "seed": config.seed,
-        "logging_steps": config.logging_steps,
-        "save_steps": config.save_steps,
-        "save_total_limit": 2,
-        "eval_strategy": "epoch" if config.eval_data else "no",
-        "prediction_loss_only": True,
-        "report_to": list(config.report_to) or "none",
-        "remove_unused_columns": False,
-        "ddp_find_unused_parameters": False,
-        "use_cpu": not torch.cuda.is_available(),
-    }
-    for tracker in config.report_to:
-        if tracker not in get_available_reporting_integrations():
-            raise HoldfastError(
-                f"field 'report_to': {tracker!r} is not installed here; run: pip install {tracker}"
-            )
-    try:
-        return TrainingArguments(**(chosen | config.training_arguments))
-    except (TypeError, ValueError, ImportError, OSError) as error:
-        raise HoldfastError(f"transformers rejects the training arguments: {str(error).splitlines()[0]}") from None
 
 
 def load_role_and_rows(config: SaRFTConfig, data: str) -> tuple[Role, RoleRows]:
@@ -172,25 +92,25 @@ def load_role_and_rows(config: SaRFTConfig, data: str) -> tuple[Role, RoleRows]:
     return role, rows
 
 
-def flagged_examples(setup: Setup, rows: RoleRows) -> TrainingData:
+def flagged_examples(setup: Setup[SaRFTConfig], role: Role, rows: RoleRows) -> TrainingData:
     """Encode the rows, and flag those that the selector picks; scores them first if it needs that."""
     config, counts = setup.config, TruncationCounts()
     kept, examples = [], []
     for row in rows:
-        example = encode_row(setup.chat, row, _limits(config), system=config.system_prompt, counts=counts)
+        example = encode_row(setup.chat, row, length_limits(config), system=config.system_prompt, counts=counts)
         if example is not None:
             kept.append(row)
             examples.append(example)
     if not examples:
         raise HoldfastError(f"{rows.source}: no row is left to train on ({counts}); raise max_prompt_tokens")
-    scores = score_once(setup, rows) if config.selector in NEEDS_SCORES else None
+    scores = score_once(setup, role, rows) if config.selector in NEEDS_SCORES else None
     flags = select_rows(config.selector, kept, scores, seed=config.seed)
     for example, flag in zip(examples, flags, strict=True):
         example["harmful"] = flag
     return TrainingData(examples, counts, sum(flags) / len(flags))
 
 
-def score_once(setup: Setup, rows: RoleRows) -> RoleScores:
+def score_once(setup: Setup[SaRFTConfig], role: Role, rows: RoleRows) -> RoleScores:
     """RDS scores; the first process computes them, the others find them in the cache."""
     config = setup.config
     with setup.arguments.main_process_first(), progress_bar("scoring rows") as progress:
@@ -198,9 +118,9 @@ def score_once(setup: Setup, rows: RoleRows) -> RoleScores:
             setup.model,
             setup.tokenizer,
             rows,
-            setup.role,
+            role,
             chat=setup.chat,
-            limits=_limits(config),
+            limits=length_limits(config),
             system_prompt=config.system_prompt,
             batch_size=config.score_batch_size,
             cache_dir=config.cache_dir or default_cache_dir(),
@@ -208,16 +128,11 @@ def score_once(setup: Setup, rows: RoleRows) -> RoleScores:
         )
 
 
-def _limits(config: SaRFTConfig) -> LengthLimits:
-    return LengthLimits(config.max_prompt_tokens, config.max_response_tokens, config.long_prompts)
-
-
 def measured_figures(config: SaRFTConfig, role: Role, data: TrainingData, trainer: SaRFTTrainer) -> list[Figure]:
     """What was measured in training, in the one results format."""
-    measured = {"flagged_share": data.flagged_share}
-    for entry in trainer.state.log_history:
-        names = ("train_loss", "role_loss", "safety_loss", "eval_loss")
-        measured |= {name: float(entry[name]) for name in names if name in entry}
+    measured = {"flagged_share": data.flagged_share} | logged_terms(
+        trainer, ("train_loss", "role_loss", "safety_loss", "eval_loss")
+    )
     return [
         Figure(
             experiment="train_sarft",
@@ -230,3 +145,32 @@ def measured_figures(config: SaRFTConfig, role: Role, data: TrainingData, traine
         )
         for metric, value in measured.items()
     ]
+
+
+def card_text(config: SaRFTConfig, role: Role, data: TrainingData) -> CardText:
+    """What the model card says of this run."""
+    if config.selector == "none" or config.beta == 0:
+        anchored = "No row was anchored to the aligned model: this is plain fine-tuning."
+    else:
+        share = f"{data.flagged_share:.1%} of the rows"
+        anchored = f"{share} were anchored to the aligned model (selector {config.selector})."
+    return CardText(
+        title=escaped(role.name),
+        method="SaRFT, Safety-Aware Role-Play Fine-Tuning (arXiv 2502.20968)",
+        details=f"{anchored} How well it plays the role was not measured either.",
+        tags=("sarft", "role-play"),
+        switches=(
+            "preset",
+            "selector",
+            "beta",
+            "ce_normaliser",
+            "kl_span",
+            "kl_direction",
+            "safe_loss",
+            "tuning",
+            "learning_rate",
+            "epochs",
+            "seed",
+        ),
+        data=f"{len(data.examples)} rows of training data ({data.truncated})",
+    )

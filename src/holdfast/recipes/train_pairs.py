@@ -1,0 +1,212 @@
+"""`holdfast train-mpo` and `holdfast train-preference`: from parallel pairs to a fine-tuned model, top to bottom."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, set_seed
+
+from holdfast.data.pair_collator import Anchors, PairExample
+from holdfast.data.pairs import ParallelPairs
+from holdfast.losses.preference import PREFERENCE_LOSSES
+from holdfast.recipes.configs import MPOConfig, PairsConfig, PreferenceConfig
+from holdfast.recipes.gap import gap_figures
+from holdfast.recipes.model_card import CardText, escaped, write_model_card
+from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
+from holdfast.recipes.terminal import count, note
+from holdfast.recipes.training import (
+    Setup,
+    length_limits,
+    load_setup,
+    logged_terms,
+    open_run,
+    train_and_save,
+    with_adapters,
+)
+from holdfast.reference.pairs import Retention, compute_anchors
+from holdfast.reference.store import default_cache_dir
+from holdfast.results import Figure
+from holdfast.trainers.mpo import MPOSettings, MPOTrainer
+from holdfast.trainers.preference import PreferenceTrainer
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Pairs with what the frozen reference says about them."""
+
+    pairs: ParallelPairs
+    scored: ScoredPairs
+    examples: list[PairExample]
+    held_out: list[PairExample] | None  # their anchors follow the training pairs' in `anchors`
+    anchors: Anchors | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one method differs in."""
+
+    method: str  # of the figures
+    build: Callable[[TrainingData, dict[str, Any]], Trainer]  # gets the arguments that every trainer takes
+    retention: Retention | None
+    length_normalise: bool
+    terms: tuple[str, ...]  # logged in training
+    card: tuple[str, str, tuple[str, ...]]  # the method's name, a sentence, the switches that the card shows
+
+
+def train_mpo(config: MPOConfig) -> Path:
+    """Run one training with MPO; returns the directory of the result. Continues a run that was killed there."""
+    held = config.retention != "none" and config.retention_weight > 0
+    settings = MPOSettings(
+        beta=config.beta,
+        retention_weight=config.retention_weight if held else 0.0,
+        length_normalise=config.length_normalise,
+        gap=config.gap,
+        huber_delta=config.huber_delta,
+    )
+    recipe = Recipe(
+        method="mpo",
+        build=lambda data, common: MPOTrainer(settings=settings, anchors=data.anchors, **common),
+        retention=config.retention if config.retention != "none" and held else None,
+        length_normalise=config.length_normalise,
+        terms=("gap_loss", "retention_loss", "reward_gap"),
+        card=(
+            "MPO, Multilingual reward gaP Optimization (arXiv 2505.16869)",
+            f"Its hidden states on {config.dominant_language} "
+            + (
+                "were held to those of the aligned model."
+                if held
+                else "were not held to those of the aligned model."
+            ),
+            ("preset", "beta", "retention", "retention_weight", "length_normalise", "gap", "huber_delta"),
+        ),
+    )
+    return _train(config, recipe)
+
+
+def train_preference(config: PreferenceConfig) -> Path:
+    """Run one training with a preference loss; as `train_mpo`."""
+    recipe = Recipe(
+        method=config.loss,
+        build=lambda data, common: PreferenceTrainer(loss=config.loss, weights=config.loss_weights, **common),
+        retention=None,
+        length_normalise=True,
+        terms=("reward_gap", "reward_accuracy"),
+        card=(
+            f"the loss {config.loss} ({PREFERENCE_LOSSES[config.loss].source})",
+            "Nothing held its dominant language.",
+            ("loss", "loss_weights"),
+        ),
+    )
+    return _train(config, recipe)
+
+
+def _train(config: PairsConfig, recipe: Recipe) -> Path:
+    arguments, run = open_run(config)
+    if run.finished:
+        return run.path
+    set_seed(config.seed)
+    setup = load_setup(config, arguments)
+    data = prepared(setup, recipe)
+    note(f"{count(len(data.examples), 'pair')} to train on; {data.scored.truncated}")
+    if arguments.process_index == 0:
+        run.start(pairs=data.pairs.fingerprint(), trained_pairs=len(data.examples))
+    trainer = recipe.build(
+        data,
+        {
+            "model": with_adapters(setup),
+            "args": arguments,
+            "train_dataset": data.examples,
+            "eval_dataset": data.held_out,
+            "pad_token_id": setup.tokenizer.pad_token_id,
+            "processing_class": setup.tokenizer,
+        },
+    )
+    train_and_save(
+        run,
+        setup,
+        trainer,
+        figures=lambda: _figures(config, recipe, data, trainer),
+        write_card=lambda figures: write_model_card(run.path, config, _card(config, recipe, data), figures),
+    )
+    return run.path
+
+
+def prepared(setup: Setup[PairsConfig], recipe: Recipe) -> TrainingData:
+    """Load, encode and score; the first process computes, the others find the values in the cache."""
+    config = setup.config
+    train = _scored(setup, config.data)
+    held_out = _scored(setup, config.eval_data) if config.eval_data else None
+    examples = train.examples(length_normalise=recipe.length_normalise)
+    further = held_out.examples(length_normalise=recipe.length_normalise) if held_out else None
+    anchors = None
+    if recipe.retention is not None:
+        anchors = _anchors(setup, train, recipe.retention)
+        if held_out is not None and further is not None:
+            own = _anchors(setup, held_out, recipe.retention)
+            offset = len(anchors.sequences)
+            anchors = Anchors(anchors.sequences + own.sequences, torch.cat([anchors.vectors, own.vectors]))
+            for example in further:
+                example["anchor"] += offset
+    return TrainingData(train.pairs, train, examples, further, anchors)
+
+
+def _scored(setup: Setup[PairsConfig], source: str) -> ScoredPairs:
+    config = setup.config
+    pairs = load_pairs(
+        source,
+        dominant=config.dominant_language,
+        languages=config.target_languages,
+        split=config.data_split,
+        drop=config.drop_flagged_pairs,
+    )
+    with setup.arguments.main_process_first():
+        return score_both_sides(
+            setup.model,
+            setup.chat,
+            pairs,
+            length_limits(config),
+            system=config.system_prompt,
+            batch_size=config.score_batch_size,
+            cache_dir=config.cache_dir or default_cache_dir(),
+        )
+
+
+def _anchors(setup: Setup[PairsConfig], scored: ScoredPairs, retention: Retention) -> Anchors:
+    config = setup.config
+    with setup.arguments.main_process_first():
+        return compute_anchors(
+            setup.model,
+            setup.chat,
+            scored.pairs.dominants,
+            scored.dominants,
+            retention,
+            batch_size=config.score_batch_size,
+            cache_dir=config.cache_dir or default_cache_dir(),
+        )
+
+
+def _figures(config: PairsConfig, recipe: Recipe, data: TrainingData, trainer: Trainer) -> list[Figure]:
+    """Reward gaps before training, per language, and what was logged in training."""
+    logged = logged_terms(trainer, ("train_loss", "eval_loss", *recipe.terms))
+    return [
+        *gap_figures(data.scored, experiment="train_pairs", method="before training", seed=config.seed),
+        *(
+            Figure("train_pairs", recipe.method, "training", config.seed, metric, value, len(data.examples))
+            for metric, value in logged.items()
+        ),
+    ]
+
+
+def _card(config: PairsConfig, recipe: Recipe, data: TrainingData) -> CardText:
+    method, details, switches = recipe.card
+    targets = ", ".join(data.pairs.languages[1:])
+    return CardText(
+        title=f"{escaped(recipe.method)}, {escaped(config.dominant_language)} to {escaped(targets)},",
+        method=method,
+        details=details,
+        tags=(recipe.method, "multilingual-safety"),
+        switches=(*switches, "dominant_language", "tuning", "learning_rate", "epochs", "seed"),
+        data=f"{len(data.examples)} pairs ({data.scored.truncated}); reward gaps are those before training",
+    )
