@@ -45,9 +45,7 @@ def test_writes_results_tables_and_a_page(tiny_demo, tmp_path, capsys):
 def test_a_second_run_measures_nothing_again(tiny_demo, tmp_path, monkeypatch):
     module.demo_sarft(tmp_path, seeds=None, workers=1, study=False)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    monkeypatch.setattr(
-        "holdfast.provingground.runner.run_and_write_cell", lambda *_: pytest.fail("again")
-    )
+    monkeypatch.setattr("holdfast.provingground.runner.run_and_write_cell", lambda *_: pytest.fail("again"))
     module.demo_sarft(tmp_path, seeds=None, workers=1, study=False)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 

@@ -25,7 +25,7 @@ from tests.conftest import save
 
 ROOT = Path(__file__).parents[2]
 ROWS, ROLE = ROOT / "examples/keeper/rows.jsonl", ROOT / "examples/keeper/role.yaml"
-SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))
+SHIPPED = sorted((ROOT / "configs").glob("sarft_*.yaml"))
 
 
 def write_config(path: Path, **values) -> Path:
@@ -197,18 +197,22 @@ def test_scored_rows_load_as_training_data_for_the_column_selector(llama, tmp_pa
     assert shares == [pytest.approx(sum(row["harmful"] for row in scored) / 8)]
 
 
-def start(config: Path, tmp_path: Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+def start(
+    config: Path, tmp_path: Path, launcher: tuple[str, ...] = (), *, command: str = "train-sarft"
+) -> subprocess.Popen:
     environment = os.environ | {
         "HOLDFAST_CACHE": str(tmp_path / "cache"),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
     }
     return subprocess.Popen(
-        [sys.executable, *launcher, "-m", "holdfast", "train-sarft", str(config)],
+        [sys.executable, *launcher, "-m", "holdfast", command, str(config)],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in a shell's background, Ctrl-C is ignored, and a child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

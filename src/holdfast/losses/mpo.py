@@ -65,7 +65,8 @@ def mpo_loss(
         retention_weight: weight of L2 (published: 1).
         huber_delta: None squares every error, as published.
         reference_target_gaps: (B,) the reference's gap on the target pair itself, for the DPO-style gap of the
-            paper's ablation: the policy's gap is then taken relative to it.
+            paper's ablation: the policy's gap is then taken relative to it. What it is pulled to stays the plain
+            dominant gap: taken relative to the reference, which it is computed with, that would be 0.
     """
     gaps = at_least_float32(policy_target_gaps)
     if reference_target_gaps is not None:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from holdfast.losses.logprobs import at_least_float32
+
 
 class PairLogps(NamedTuple):
     """B pairs. Log-probabilities are summed over the answers' tokens, in nats."""
@@ -28,12 +30,12 @@ class PairLogps(NamedTuple):
 
 def chosen_means(logps: PairLogps) -> Tensor:
     """(B,) mean_logp of the chosen answers under the policy."""
-    return logps.policy_chosen_logps / logps.chosen_tokens
+    return at_least_float32(logps.policy_chosen_logps) / logps.chosen_tokens
 
 
 def rejected_means(logps: PairLogps) -> Tensor:
     """(B,) mean_logp of the rejected answers under the policy."""
-    return logps.policy_rejected_logps / logps.rejected_tokens
+    return at_least_float32(logps.policy_rejected_logps) / logps.rejected_tokens
 
 
 def log_ratios(logps: PairLogps) -> tuple[Tensor, Tensor]:
@@ -41,13 +43,16 @@ def log_ratios(logps: PairLogps) -> tuple[Tensor, Tensor]:
     if logps.reference_chosen_logps is None or logps.reference_rejected_logps is None:
         raise ValueError("this loss needs the reference's log-probabilities")
     return (
-        logps.policy_chosen_logps - logps.reference_chosen_logps.detach(),
-        logps.policy_rejected_logps - logps.reference_rejected_logps.detach(),
+        at_least_float32(logps.policy_chosen_logps) - logps.reference_chosen_logps.detach(),
+        at_least_float32(logps.policy_rejected_logps) - logps.reference_rejected_logps.detach(),
     )
 
 
 def sft_loss(logps: PairLogps) -> Tensor:
-    """-mean_logp(w): plain fine-tuning on the chosen answers, each row weighing the same."""
+    """-mean_logp(w): plain fine-tuning on the chosen answers.
+
+    Each row weighs the same. TRL averages over the tokens of the batch, which weighs row i by |w_i|.
+    """
     return -chosen_means(logps)
 
 
@@ -68,31 +73,35 @@ def ipo_loss(logps: PairLogps, *, beta: float) -> Tensor:
 
 
 def robust_dpo_loss(logps: PairLogps, *, beta: float, label_noise: float) -> Tensor:
-    """[(1 - e) * dpo(w, l) - e * dpo(l, w)] / (1 - 2 e), equation 6 of https://arxiv.org/abs/2403.00409.
+    """[(1 - e) * dpo(w, l) - e * dpo(l, w)] / (1 - 2 e), https://arxiv.org/abs/2403.00409.
 
     `label_noise` e, below 0.5, is the share of pairs believed to be the wrong way round; the estimate is unbiased.
     """
     chosen, rejected = log_ratios(logps)
     margin = beta * (chosen - rejected)
-    return (-(1 - label_noise) * F.logsigmoid(margin) + label_noise * F.logsigmoid(-margin)) / (1 - 2 * label_noise)
+    return (-(1 - label_noise) * F.logsigmoid(margin) + label_noise * F.logsigmoid(-margin)) / (
+        1 - 2 * label_noise
+    )
 
 
 def cpo_loss(logps: PairLogps, *, beta: float, sft_weight: float) -> Tensor:
     """-log sigma(beta * [logp(w) - logp(l)]) - sft_weight * mean_logp(w), https://arxiv.org/abs/2401.08417.
 
-    DPO with a uniform reference, which cancels, and a fine-tuning term (equations 5 and 6).
+    DPO with a uniform reference, which cancels, and a fine-tuning term, which is `sft_loss`: a mean over the answer's
+    tokens where the paper writes their sum and TRL averages over the tokens of the batch.
     """
-    margin = beta * (logps.policy_chosen_logps - logps.policy_rejected_logps)
+    margin = beta * (at_least_float32(logps.policy_chosen_logps) - logps.policy_rejected_logps)
     return -F.logsigmoid(margin) - sft_weight * chosen_means(logps)
 
 
 def kto_loss(logps: PairLogps, *, beta: float, desirable_weight: float, undesirable_weight: float) -> Tensor:
-    """KTO on pairs, https://arxiv.org/abs/2402.01306 (equation 8), summed over a pair's two answers.
+    """KTO on pairs, https://arxiv.org/abs/2402.01306, summed over a pair's two answers.
 
     d * [1 - sigma(beta * (r_w - z_l))] + u * [1 - sigma(beta * (z_w - r_l))] with r the log-ratio. The paper's
     reference point z is KL(pi || ref), estimated from mismatched prompts and answers, which costs another forward.
     Here z_w and z_l are the batch means of the chosen and rejected log-ratios, cut at 0 and without a gradient: the
-    paired form that TRL had as `kto_pair`. It needs several pairs in a batch.
+    paired form that TRL had as `kto_pair`. It needs several pairs in a batch. TRL's KTOTrainer has one z for both
+    kinds, and averages over the 2B answers where this sums a pair's two.
     """
     chosen, rejected = log_ratios(logps)
     chosen_point, rejected_point = (ratio.detach().mean().clamp(min=0) for ratio in (chosen, rejected))
@@ -104,7 +113,8 @@ def kto_loss(logps: PairLogps, *, beta: float, desirable_weight: float, undesira
 def orpo_loss(logps: PairLogps, *, beta: float) -> Tensor:
     """-mean_logp(w) - beta * log sigma(log odds(w) / odds(l)), equations 6 and 7 of https://arxiv.org/abs/2403.07691.
 
-    odds(y) = p / (1 - p) with p = exp(mean_logp(y)); beta is the paper's lambda.
+    odds(y) = p / (1 - p) with p = exp(mean_logp(y)); beta is the paper's lambda. The first term is over the answer;
+    TRL's is over prompt and answer, and over the tokens of the batch.
     """
     chosen, rejected = chosen_means(logps), rejected_means(logps)
     log_odds = (chosen - rejected) - (_log1mexp(chosen) - _log1mexp(rejected))
@@ -112,12 +122,13 @@ def orpo_loss(logps: PairLogps, *, beta: float) -> Tensor:
 
 
 def r_dpo_loss(logps: PairLogps, *, beta: float, alpha: float) -> Tensor:
-    """-log sigma(beta * [log pi(w)/ref(w) - log pi(l)/ref(l)] - alpha * (|w| - |l|)), https://arxiv.org/abs/2403.19159.
+    """-log sigma(beta * [log pi(w)/ref(w) - log pi(l)/ref(l)] + alpha * (|w| - |l|)), https://arxiv.org/abs/2403.19159.
 
-    Length-regularised DPO (equation 9): a longer chosen answer has to win by more.
+    Length-regularised DPO: the reward r(y) less alpha * |y| is maximised, hence r = beta * log pi/ref + alpha * |y|
+    up to a constant. A chosen answer's extra length explains a part of its win, and the policy learns less from it.
     """
     chosen, rejected = log_ratios(logps)
-    return -F.logsigmoid(beta * (chosen - rejected) - alpha * (logps.chosen_tokens - logps.rejected_tokens))
+    return -F.logsigmoid(beta * (chosen - rejected) + alpha * (logps.chosen_tokens - logps.rejected_tokens))
 
 
 def simpo_loss(logps: PairLogps, *, beta: float, gamma: float) -> Tensor:

@@ -10,7 +10,8 @@ from transformers import Trainer, set_seed
 
 from holdfast.data.pair_collator import Anchors, PairExample
 from holdfast.data.pairs import ParallelPairs
-from holdfast.losses.preference import PREFERENCE_LOSSES
+from holdfast.errors import HoldfastError
+from holdfast.losses.preference import PREFERENCE_LOSSES, bind
 from holdfast.recipes.configs import MPOConfig, PairsConfig, PreferenceConfig
 from holdfast.recipes.gap import gap_figures
 from holdfast.recipes.model_card import CardText, escaped, write_model_card
@@ -87,6 +88,10 @@ def train_mpo(config: MPOConfig) -> Path:
 
 def train_preference(config: PreferenceConfig) -> Path:
     """Run one training with a preference loss; as `train_mpo`."""
+    try:
+        bind(config.loss, **config.loss_weights)
+    except ValueError as error:
+        raise HoldfastError(f"field 'loss_weights': {error}") from None
     recipe = Recipe(
         method=config.loss,
         build=lambda data, common: PreferenceTrainer(loss=config.loss, weights=config.loss_weights, **common),
