@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from holdfast.errors import HoldfastError
-from holdfast.report.table import Cell, Column, Row, TableData, build_table, to_markdown, to_rich
+from holdfast.report.table import Cell, Column, Row, TableData, build_table, pivoted, to_markdown, to_rich
 from holdfast.results import Figure
 
 REFUSAL = Column("refusal_rate", "Refusal", True)
@@ -123,3 +123,31 @@ def test_no_cell_is_marked_best():
         segment.style for segment in console.render(to_rich(table)) if segment.text.strip() in ("0.10", "0.90")
     }
     assert len(styles) == 1
+
+
+def test_a_metric_of_several_groups_becomes_columns():
+    figures = [
+        Figure("e", method, group, None, metric, value, 3)
+        for method, group, metric, value in (
+            ("sft", "en", "gap", 1.0),
+            ("sft", "sw", "gap", 2.0),
+            ("mpo", "sw", "gap", 3.0),
+            ("mpo", "sw", "other", 4.0),
+        )
+    ]
+    columns = (Column("en", "en"), Column("sw", "sw"))
+    table = build_table(pivoted(figures, "gap"), metrics=columns, group=None)
+    assert [(row.label, [cell.value for cell in row.cells]) for row in table.rows] == [
+        ("sft", [1.0, 2.0]),
+        ("mpo", [None, 3.0]),
+    ]
+    sideways = build_table(
+        pivoted(figures, "gap", columns="method"),
+        metrics=(Column("sft", "sft"), Column("mpo", "mpo")),
+        rows="group",
+        group=None,
+    )
+    assert [(row.label, [cell.value for cell in row.cells]) for row in sideways.rows] == [
+        ("en", [1.0, None]),
+        ("sw", [2.0, 3.0]),
+    ]

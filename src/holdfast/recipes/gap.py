@@ -14,7 +14,7 @@ from holdfast.models import DType, load_model, load_tokenizer
 from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
 from holdfast.recipes.terminal import note, out
 from holdfast.reference.store import default_cache_dir
-from holdfast.report import Column, Section, build_table, to_rich, write_report
+from holdfast.report import Column, Section, build_table, pivoted, to_rich, write_report
 from holdfast.report.plots import grouped_bars
 from holdfast.results import Figure, write_figures
 
@@ -60,7 +60,7 @@ def gap(options: GapOptions) -> None:
         figures += gap_figures(scored, experiment="gap", method=name, length_normalise=not options.sums)
         if scored.truncated.counts:
             note(f"{model}: {scored.truncated}")
-    _print(figures, list(names), pairs.languages, options)
+    _print(figures, list(names), options)
     if options.results is not None:
         write_figures(options.results, figures)
         note(f"wrote {options.results}")
@@ -133,9 +133,7 @@ COLUMNS = (
 )
 
 
-def _print(
-    figures: Sequence[Figure], models: Sequence[str], languages: Sequence[str], options: GapOptions
-) -> None:
+def _print(figures: Sequence[Figure], models: Sequence[str], options: GapOptions) -> None:
     unit = "nats an answer" if options.sums else "nats a token"
     caption = f"reward gap: log p(safe answer) - log p(unsafe answer), {unit}; 95 % intervals over pairs"
     for model in models:
@@ -143,24 +141,17 @@ def _print(
         table = build_table(figures, metrics=COLUMNS, rows="group", method=model, group=None, caption=caption)
         out.print(to_rich(table))
     if len(models) > 1:
-        _print_side_by_side(figures, models, languages)
+        _print_side_by_side(figures, models)
 
 
-def _print_side_by_side(figures: Sequence[Figure], models: Sequence[str], languages: Sequence[str]) -> None:
+def _print_side_by_side(figures: Sequence[Figure], models: Sequence[str]) -> None:
     """One line per language, one column per model, the reward gap alone."""
-    as_metrics = [
-        Figure("gap", "all", f.group, f.seed, f.method, f.value, f.n, f.low, f.high)
-        for f in figures
-        if f.metric == "reward_gap"
-    ]
-    columns = tuple(Column(model, model, True) for model in models)
     table = build_table(
-        as_metrics,
-        metrics=columns,
+        pivoted(figures, "reward_gap", columns="method"),
+        metrics=tuple(Column(model, model, True) for model in models),
         rows="group",
-        method="all",
         group=None,
-        caption="reward gap, models side by side",
+        caption="reward gap",
     )
     out.print("\nside by side", highlight=False)
     out.print(to_rich(table))

@@ -1,7 +1,7 @@
 """Tables, plots and pages out of results on disk. Nothing here measures: a report can always be made again."""
 
 from holdfast.report.html import Sample, Section, write_report
-from holdfast.report.table import Cell, Column, Row, TableData, build_table, to_markdown, to_rich
+from holdfast.report.table import Cell, Column, Row, TableData, build_table, pivoted, to_markdown, to_rich
 from holdfast.report.terminal import histogram, redact
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "TableData",
     "build_table",
     "histogram",
+    "pivoted",
     "redact",
     "to_markdown",
     "to_rich",

@@ -17,6 +17,9 @@ MISSING = "–"  # not measured; never to be read as zero
 Rows = Literal["experiment", "method", "group"]
 
 
+Pivot = Literal["group", "method"]
+
+
 class Column(NamedTuple):
     """A metric to show, its heading, and which way is better (None: neither, or it depends)."""
 
@@ -123,6 +126,17 @@ def build_table(
         ),
         caption=caption,
     )
+
+
+def pivoted(figures: Iterable[Figure], metric: str, *, columns: Pivot = "group") -> list[Figure]:
+    """One metric's figures with a field in the metric's place, so that `build_table` gives it a column a value.
+
+    `columns="group"`: a line a method, a column a group (a language, say); `columns="method"`: the other way round.
+    """
+    chosen = [figure for figure in figures if figure.metric == metric]
+    if columns == "group":
+        return [replace(figure, metric=figure.group, group="all") for figure in chosen]
+    return [replace(figure, metric=figure.method, method="all") for figure in chosen]
 
 
 def to_rich(table: TableData) -> Table:
