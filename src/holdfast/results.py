@@ -30,6 +30,11 @@ class Figure:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both bounds, or None."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 def write_figures(path: Path, figures: Iterable[Figure]) -> None:
     """Write figures as JSON lines, replacing the file in one step so that a reader never sees half of it."""

@@ -16,7 +16,7 @@ from holdfast.recipes.configs import MPOConfig
 from holdfast.results import read_figures
 from tests.architectures import ARCHITECTURES
 from tests.conftest import save
-from tests.recipes.test_train_sarft import ROOT, final_weights, holdfast, run, start
+from tests.recipes.test_train_sarft import ROOT, ROWS, final_weights, holdfast, run, start
 
 PAIRS = ROOT / "examples/languages/pairs.jsonl"
 SHIPPED = sorted((ROOT / "configs").glob("mpo_*.yaml"))
@@ -79,6 +79,8 @@ def test_every_baseline_has_a_command(llama, tmp_path, loss):
         ("--gap", "dpo"),
         ("--length-normalise", "false"),
         ("--huber-delta", "0.5"),
+        ("--one-sided", "true"),
+        ("--retention-data", str(ROWS)),
         ("--dominant-language", "zh"),
         ("--target-languages", "[sw]"),
         ("--eval-data", str(PAIRS)),

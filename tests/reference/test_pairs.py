@@ -13,6 +13,7 @@ from holdfast.reference import pairs as module
 from holdfast.reference.pairs import (
     anchor_sequences,
     compute_anchors,
+    dominant_anchors,
     encode_pairs,
     pooled_hidden_states,
     score_pairs,
@@ -62,10 +63,10 @@ def test_a_second_run_asks_the_model_nothing(llama, tmp_path):
     chat, rows = encoded(llama)
     model = llama.model()
     first = score_pairs(model, chat, PAIRS, rows, cache_dir=tmp_path)
-    anchors = compute_anchors(model, chat, PAIRS, rows, "last", cache_dir=tmp_path)
+    anchors = compute_anchors(model, chat, dominant_anchors(len(PAIRS), rows, "last"), cache_dir=tmp_path)
     model.forward = lambda *_, **__: pytest.fail("the model was asked again")
     assert score_pairs(model, chat, PAIRS, rows, cache_dir=tmp_path) == first
-    again = compute_anchors(model, chat, PAIRS, rows, "last", cache_dir=tmp_path)
+    again = compute_anchors(model, chat, dominant_anchors(len(PAIRS), rows, "last"), cache_dir=tmp_path)
     assert torch.equal(again.vectors, anchors.vectors)
 
 
@@ -99,11 +100,13 @@ def test_another_model_another_cache(llama, tmp_path):
 def test_broken_vectors_are_named(llama, tmp_path):
     chat, rows = encoded(llama)
     model = llama.model()
-    compute_anchors(model, chat, PAIRS, rows, "last", cache_dir=tmp_path)
+    compute_anchors(model, chat, dominant_anchors(len(PAIRS), rows, "last"), cache_dir=tmp_path)
     (path,) = tmp_path.rglob("vectors.safetensors")
     path.write_bytes(b"half")
-    with pytest.raises(HoldfastError, match=r"vectors\.safetensors: the cache is corrupt .*; delete the directory"):
-        compute_anchors(model, chat, PAIRS, rows, "last", cache_dir=tmp_path)
+    with pytest.raises(
+        HoldfastError, match=r"vectors\.safetensors: the cache is corrupt .*; delete the directory"
+    ):
+        compute_anchors(model, chat, dominant_anchors(len(PAIRS), rows, "last"), cache_dir=tmp_path)
 
 
 def test_a_prompt_over_its_limit_drops_the_pair_and_counts_it(llama):
@@ -123,7 +126,7 @@ def last_hidden(model, ids):
 def test_the_last_anchor_is_the_prompts_last_token(architecture):
     chat, rows = encoded(architecture)
     model = architecture.model()
-    anchors = compute_anchors(model, chat, PAIRS, rows, "last", batch_size=2)
+    anchors = compute_anchors(model, chat, dominant_anchors(len(PAIRS), rows, "last"), batch_size=2)
     assert anchors.vectors.shape == (3, 1, model.config.hidden_size)
     for row in rows:
         prompt = chat.prompt_ids(PAIRS[row.row].prompt)
@@ -135,7 +138,7 @@ def test_the_last_anchor_is_the_prompts_last_token(architecture):
 def test_the_mean_anchors_are_over_both_answers(architecture):
     chat, rows = encoded(architecture)
     model = architecture.model()
-    anchors = compute_anchors(model, chat, PAIRS, rows, "mean", batch_size=2)
+    anchors = compute_anchors(model, chat, dominant_anchors(len(PAIRS), rows, "mean"), batch_size=2)
     for row in rows:
         for k, side in enumerate(("chosen", "rejected")):
             expected = last_hidden(model, row.example[side]["input_ids"]).mean(0)
@@ -146,7 +149,7 @@ def test_the_padded_mean_is_the_published_codes(llama):
     """One pair a device: both answers padded on the right to the longer one, to a multiple of 8; mean(dim=1)."""
     chat, rows = encoded(llama)
     model, pad = llama.model(), llama.tokenizer().pad_token_id
-    anchors = compute_anchors(model, chat, PAIRS, rows, "padded_mean", batch_size=3)
+    anchors = compute_anchors(model, chat, dominant_anchors(len(PAIRS), rows, "padded_mean"), batch_size=3)
     for row in rows:
         both = [row.example[side]["input_ids"] for side in ("chosen", "rejected")]
         width = max(len(ids) for ids in both)
@@ -159,7 +162,7 @@ def test_the_padded_mean_is_the_published_codes(llama):
 
 
 def test_padding_of_the_batch_changes_no_anchor(architecture):
-    chat, rows = encoded(architecture)
+    _, rows = encoded(architecture)
     model, pad = architecture.model(), architecture.tokenizer().pad_token_id
     for retention in ("last", "mean", "padded_mean"):
         sequences = [sequence for row in rows for sequence in anchor_sequences(row.example, retention)]
@@ -207,3 +210,27 @@ def test_a_batch_of_pairs_worked_by_hand():
     assert batch["anchor_input_ids"].tolist() == [[9, 9]]  # once, although both rows are anchored to it
     assert batch["anchor_of"].tolist() == [0, 0]
     assert batch["anchor_vectors"].tolist() == [[[3.0, 4.0, 5.0]]]
+
+
+def test_retained_prompts_come_in_turn_and_are_forwarded_once(llama, monkeypatch):
+    chat, rows = encoded(llama)
+    model = llama.model()
+    prompts = [module.prompt_anchor(row.example["rejected"]) for row in rows[:2]]
+    sets = module.with_retained_prompts(dominant_anchors(len(PAIRS), rows, "last"), prompts, seed=3)
+    assert [len(own) for own in sets] == [2, 2, 2]
+    assert sets[0][1] != sets[1][1]
+    assert sets[2][1] == sets[0][1]
+    assert module.with_retained_prompts([()], prompts, seed=3)[0] == (sets[0][1],)
+    forwarded = []
+    pooled = module.pooled_hidden_states
+    monkeypatch.setattr(
+        module,
+        "pooled_hidden_states",
+        lambda model, batch: forwarded.append(len(batch["anchor_input_ids"])) or pooled(model, batch),
+    )
+    anchors = compute_anchors(model, chat, sets)
+    assert sum(forwarded) == 3  # the retained prompts are two of the dominant ones
+    same = {id(prompts[k]): anchors.vectors[k, 0] for k in (0, 1)}
+    for index, own in enumerate(sets):
+        k = prompts.index(own[1])
+        torch.testing.assert_close(anchors.vectors[index, 1], same[id(prompts[k])], rtol=0, atol=0)

@@ -6,7 +6,7 @@ from holdfast.chat import ChatFormat
 from holdfast.data.pairs import PreferencePair
 from holdfast.data.rows import Message
 from holdfast.data.truncation import LengthLimits
-from holdfast.reference.pairs import compute_anchors, encode_pairs, score_pairs
+from holdfast.reference.pairs import compute_anchors, dominant_anchors, encode_pairs, score_pairs
 from tests.trainers.test_sarft import arguments
 
 
@@ -46,7 +46,11 @@ def pair_data():
             )
             for pair in encoded
         ]
-        anchors = compute_anchors(reference, chat, dominants, held, retention) if retention else None
+        anchors = (
+            compute_anchors(reference, chat, dominant_anchors(len(dominants), held, retention))
+            if retention
+            else None
+        )
         return examples, anchors
 
     return build

@@ -6,6 +6,7 @@ documentation MPO is another method, Mixed Preference Optimization.)
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -49,12 +50,14 @@ def mpo_loss(
     beta: float,
     retention_weight: float,
     huber_delta: float | None,
+    one_sided: bool,
     reference_target_gaps: Tensor | None,
 ) -> MPOLoss:
     """L_i = L1_i + retention_weight * L2_i.
 
     L1_i = e_i^2 with e_i = beta * RG_theta(target i) - RG_ref(dominant i). With `huber_delta` d the error counts
-    e^2 up to |e| = d and d * (2 |e| - d) beyond it, so that single pairs with a wrong answer pull less.
+    e^2 up to |e| = d and d * (2 |e| - d) beyond it, so that single pairs with a wrong answer pull less. With
+    `one_sided` a gap that is wider than the dominant's is no error: max(e, 0) counts nothing.
     L2_i = mean over the elements of (h_theta - h_ref)^2, for the dominant pair of row i.
 
     Args:
@@ -64,6 +67,7 @@ def mpo_loss(
         beta: scale of the policy's gap.
         retention_weight: weight of L2 (published: 1).
         huber_delta: None squares every error, as published.
+        one_sided: only gaps that are too small are errors; False as published.
         reference_target_gaps: (B,) the reference's gap on the target pair itself, for the DPO-style gap of the
             paper's ablation: the policy's gap is then taken relative to it. What it is pulled to stays the plain
             dominant gap: taken relative to the reference, which it is computed with, that would be 0.
@@ -73,6 +77,8 @@ def mpo_loss(
         gaps = gaps - reference_target_gaps.detach()
     wanted = at_least_float32(reference_dominant_gaps.detach())
     scaled = beta * gaps
+    if one_sided:
+        scaled = torch.minimum(scaled, wanted)
     if huber_delta is None:
         gap = F.mse_loss(scaled, wanted, reduction="none")
     else:

@@ -128,7 +128,8 @@ def r_dpo_loss(logps: PairLogps, *, beta: float, alpha: float) -> Tensor:
     up to a constant. A chosen answer's extra length explains a part of its win, and the policy learns less from it.
     """
     chosen, rejected = log_ratios(logps)
-    return -F.logsigmoid(beta * (chosen - rejected) + alpha * (logps.chosen_tokens - logps.rejected_tokens))
+    longer_by = (logps.chosen_tokens - logps.rejected_tokens).to(chosen.dtype)  # (B,); alpha * int64 is float32
+    return -F.logsigmoid(beta * (chosen - rejected) + alpha * longer_by)
 
 
 def simpo_loss(logps: PairLogps, *, beta: float, gamma: float) -> Tensor:

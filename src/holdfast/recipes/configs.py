@@ -191,6 +191,12 @@ class MPOConfig(PairsConfig):
     huber_delta: float | None = Field(
         None, gt=0, description="errors of the gap beyond this count linearly; null squares all (paper)"
     )
+    one_sided: bool = Field(False, description="only gaps that are too small count as errors (ours; paper: both)")
+    retention_data: str | None = Field(
+        None,
+        description="conversations, benign ones in the target languages, whose prompts are held besides the dominant "
+        "ones; formats as for train-sarft (ours)",
+    )
 
     @model_validator(mode="before")
     @classmethod

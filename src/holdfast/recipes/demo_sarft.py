@@ -10,7 +10,7 @@ from markupsafe import Markup
 from holdfast.provingground.roles.experiment import SaRFTExperimentSettings, run_sarft_experiment
 from holdfast.recipes.terminal import err, note, out
 from holdfast.report import Column, Section, TableData, build_table, to_markdown, to_rich, write_report
-from holdfast.report.plots import grouped_bars, scatter
+from holdfast.report.plots import figure_bars, scatter
 from holdfast.results import Figure, read_figures, write_figures
 
 METHODS = {
@@ -158,20 +158,7 @@ def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentS
 def _safety_plot(figures: Sequence[Figure], group: str, title: str) -> Markup:
     chosen = {(f.method, f.metric): f for f in figures if f.group == group and f.seed is None}
     cells = [[chosen.get((method, column.metric)) for column in SAFETY] for method in METHODS]
-    return grouped_bars(
-        [column.title for column in SAFETY],
-        list(METHODS.values()),
-        [[cell.value if cell else None for cell in row] for row in cells],
-        [[_bounds(cell) for cell in row] for row in cells],
-        "share refused",
-        title,
-    )
-
-
-def _bounds(figure: Figure | None) -> tuple[float, float] | None:
-    if figure is None or figure.low is None or figure.high is None:
-        return None
-    return figure.low, figure.high
+    return figure_bars([column.title for column in SAFETY], list(METHODS.values()), cells, "share refused", title)
 
 
 def _tradeoff_plot(figures: Sequence[Figure]) -> Markup:

@@ -15,7 +15,7 @@ from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
 from holdfast.recipes.terminal import note, out
 from holdfast.reference.store import default_cache_dir
 from holdfast.report import Column, Section, build_table, pivoted, to_rich, write_report
-from holdfast.report.plots import grouped_bars
+from holdfast.report.plots import figure_bars
 from holdfast.results import Figure, write_figures
 
 
@@ -161,17 +161,7 @@ def write_page(path: Path, figures: Sequence[Figure], models: Sequence[str], lan
     """A self-contained page: the gaps as bars, and a table a model."""
     by = {(f.method, f.group): f for f in figures if f.metric == "reward_gap"}
     rows = [[by.get((model, language)) for language in languages] for model in models]
-    plot = grouped_bars(
-        list(languages),
-        list(models),
-        [[figure.value if figure else None for figure in row] for row in rows],
-        [
-            [(f.low, f.high) if f and f.low is not None and f.high is not None else None for f in row]
-            for row in rows
-        ],
-        "reward gap, nats a token",
-        "Reward gap per language",
-    )
+    plot = figure_bars(languages, models, rows, "reward gap, nats a token", "Reward gap per language")
     prose = (
         "The reward gap of a request is the mean log-probability of its safe answer minus that of its unsafe one. "
         "Where it is small, the model hardly prefers to refuse. Intervals are over pairs; the unsafe and the safe "

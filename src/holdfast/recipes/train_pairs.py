@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import Trainer, set_seed
 
-from holdfast.data.pair_collator import Anchors, PairExample
+from holdfast.data import load_role_rows
+from holdfast.data.pair_collator import Anchors, AnchorSequence, PairExample
 from holdfast.data.pairs import ParallelPairs
 from holdfast.errors import HoldfastError
 from holdfast.losses.preference import PREFERENCE_LOSSES, bind
@@ -16,7 +16,7 @@ from holdfast.recipes.configs import MPOConfig, PairsConfig, PreferenceConfig
 from holdfast.recipes.gap import gap_figures
 from holdfast.recipes.model_card import CardText, escaped, write_model_card
 from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
-from holdfast.recipes.terminal import count, note
+from holdfast.recipes.terminal import count, note, report_loading
 from holdfast.recipes.training import (
     Setup,
     length_limits,
@@ -26,11 +26,30 @@ from holdfast.recipes.training import (
     train_and_save,
     with_adapters,
 )
-from holdfast.reference.pairs import Retention, compute_anchors
+from holdfast.reference.pairs import (
+    Retention,
+    compute_anchors,
+    dominant_anchors,
+    prompt_anchor,
+    with_retained_prompts,
+)
+from holdfast.reference.rds import encode_row
 from holdfast.reference.store import default_cache_dir
 from holdfast.results import Figure
 from holdfast.trainers.mpo import MPOSettings, MPOTrainer
 from holdfast.trainers.preference import PreferenceTrainer
+
+MPO_SWITCHES = (
+    "preset",
+    "beta",
+    "retention",
+    "retention_weight",
+    "retention_data",
+    "length_normalise",
+    "gap",
+    "huber_delta",
+    "one_sided",
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,7 @@ class Recipe:
     method: str  # of the figures
     build: Callable[[TrainingData, dict[str, Any]], Trainer]  # gets the arguments that every trainer takes
     retention: Retention | None
+    retention_data: str | None
     length_normalise: bool
     terms: tuple[str, ...]  # logged in training
     card: tuple[str, str, tuple[str, ...]]  # the method's name, a sentence, the switches that the card shows
@@ -61,15 +81,17 @@ def train_mpo(config: MPOConfig) -> Path:
     held = config.retention != "none" and config.retention_weight > 0
     settings = MPOSettings(
         beta=config.beta,
-        retention_weight=config.retention_weight if held else 0.0,
+        retention_weight=config.retention_weight,
         length_normalise=config.length_normalise,
         gap=config.gap,
         huber_delta=config.huber_delta,
+        one_sided=config.one_sided,
     )
     recipe = Recipe(
         method="mpo",
         build=lambda data, common: MPOTrainer(settings=settings, anchors=data.anchors, **common),
-        retention=config.retention if config.retention != "none" and held else None,
+        retention=config.retention if config.retention != "none" else None,
+        retention_data=config.retention_data,
         length_normalise=config.length_normalise,
         terms=("gap_loss", "retention_loss", "reward_gap"),
         card=(
@@ -80,7 +102,17 @@ def train_mpo(config: MPOConfig) -> Path:
                 if held
                 else "were not held to those of the aligned model."
             ),
-            ("preset", "beta", "retention", "retention_weight", "length_normalise", "gap", "huber_delta"),
+            (
+                "preset",
+                "beta",
+                "retention",
+                "retention_weight",
+                "length_normalise",
+                "gap",
+                "huber_delta",
+                "one_sided",
+                "retention_data",
+            ),
         ),
     )
     return _train(config, recipe)
@@ -96,6 +128,7 @@ def train_preference(config: PreferenceConfig) -> Path:
         method=config.loss,
         build=lambda data, common: PreferenceTrainer(loss=config.loss, weights=config.loss_weights, **common),
         retention=None,
+        retention_data=None,
         length_normalise=True,
         terms=("reward_gap", "reward_accuracy"),
         card=(
@@ -145,15 +178,10 @@ def prepared(setup: Setup[PairsConfig], recipe: Recipe) -> TrainingData:
     held_out = _scored(setup, config.eval_data) if config.eval_data else None
     examples = train.examples(length_normalise=recipe.length_normalise)
     further = held_out.examples(length_normalise=recipe.length_normalise) if held_out else None
-    anchors = None
-    if recipe.retention is not None:
-        anchors = _anchors(setup, train, recipe.retention)
-        if held_out is not None and further is not None:
-            own = _anchors(setup, held_out, recipe.retention)
-            offset = len(anchors.sequences)
-            anchors = Anchors(anchors.sequences + own.sequences, torch.cat([anchors.vectors, own.vectors]))
-            for example in further:
-                example["anchor"] += offset
+    sets = [*anchor_sets(setup, recipe, train, examples)]
+    if held_out is not None and further is not None:
+        sets += anchor_sets(setup, recipe, held_out, further, first=len(sets))
+    anchors = _anchors(setup, sets) if any(sets) else None
     return TrainingData(train.pairs, train, examples, further, anchors)
 
 
@@ -178,15 +206,47 @@ def _scored(setup: Setup[PairsConfig], source: str) -> ScoredPairs:
         )
 
 
-def _anchors(setup: Setup[PairsConfig], scored: ScoredPairs, retention: Retention) -> Anchors:
+def anchor_sets(
+    setup: Setup[PairsConfig], recipe: Recipe, scored: ScoredPairs, examples: list[PairExample], *, first: int = 0
+) -> list[tuple[AnchorSequence, ...]]:
+    """What is held for each example: its dominant pair's texts, and one prompt of the retention data.
+
+    Points each example's `anchor` at its set, counted from `first`: one set a dominant pair where that is all.
+    """
+    sets: list[tuple[AnchorSequence, ...]] = [() for _ in scored.pairs.dominants]
+    if recipe.retention is not None:
+        sets = dominant_anchors(len(scored.pairs.dominants), scored.dominants, recipe.retention)
+    if recipe.retention_data is not None:
+        sets = [sets[example["anchor"]] for example in examples]
+        sets = with_retained_prompts(sets, retained_prompts(setup, recipe.retention_data), setup.config.seed)
+        for index, example in enumerate(examples):
+            example["anchor"] = index
+    for example in examples:
+        example["anchor"] += first
+    return sets
+
+
+def retained_prompts(setup: Setup[PairsConfig], source: str) -> list[AnchorSequence]:
+    """The prompts of the retention data."""
+    rows = load_role_rows(source, split=setup.config.data_split, drop_bad_rows=setup.config.drop_bad_rows)
+    report_loading(rows)
+    limits = length_limits(setup.config)
+    encoded = (encode_row(setup.chat, row, limits, system=setup.config.system_prompt) for row in rows)
+    prompts = [prompt_anchor(example) for example in encoded if example is not None]
+    if not prompts:
+        raise HoldfastError(
+            f"{source}: every prompt is over max_prompt_tokens {limits.max_prompt_tokens}; raise it"
+        )
+    return prompts
+
+
+def _anchors(setup: Setup[PairsConfig], sets: list[tuple[AnchorSequence, ...]]) -> Anchors:
     config = setup.config
     with setup.arguments.main_process_first():
         return compute_anchors(
             setup.model,
             setup.chat,
-            scored.pairs.dominants,
-            scored.dominants,
-            retention,
+            sets,
             batch_size=config.score_batch_size,
             cache_dir=config.cache_dir or default_cache_dir(),
         )

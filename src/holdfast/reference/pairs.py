@@ -7,6 +7,7 @@ depends on the reference and the data only, so it is computed once and no refere
 import hashlib
 import json
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from holdfast.chat import ChatFormat
+from holdfast.data.collator import Example
 from holdfast.data.pair_collator import Anchors, AnchorSequence, PairExample, collate_anchors
 from holdfast.data.pairs import PreferencePair, pairs_fingerprint
 from holdfast.data.rows import Message, RoleRow
@@ -156,6 +158,14 @@ def _manifest(
 # --- anchors
 
 
+def dominant_anchors(
+    dominants: int, encoded: Sequence[EncodedPair], retention: Retention
+) -> list[tuple[AnchorSequence, ...]]:
+    """The texts to hold for each of the `dominants` loaded dominant pairs; none for one that was left out."""
+    by_row = {pair.row: anchor_sequences(pair.example, retention) for pair in encoded}
+    return [by_row.get(index, ()) for index in range(dominants)]
+
+
 def anchor_sequences(example: PairExample, retention: Retention) -> tuple[AnchorSequence, ...]:
     """The texts of a dominant pair whose hidden states are held.
 
@@ -164,8 +174,7 @@ def anchor_sequences(example: PairExample, retention: Retention) -> tuple[Anchor
     published code does with one pair a device; it pads both to the longer one, to a multiple of 8.
     """
     if retention == "last":
-        first = example["chosen"]["trained"].index(True)
-        return (AnchorSequence(example["chosen"]["input_ids"][:first], [False] * (first - 1) + [True]),)
+        return (prompt_anchor(example["chosen"]),)
     both = [example["chosen"]["input_ids"], example["rejected"]["input_ids"]]
     width = -(-max(map(len, both)) // PADDED_TO) * PADDED_TO
     return tuple(AnchorSequence(ids, [True] * (width if retention == "padded_mean" else len(ids))) for ids in both)
@@ -188,36 +197,48 @@ def pooled_hidden_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return (hidden * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True)
 
 
+def prompt_anchor(example: Example) -> AnchorSequence:
+    """The prompt of an encoded row, held at its last token: where the model decides how to begin its answer."""
+    first = example["trained"].index(True)
+    return AnchorSequence(example["input_ids"][:first], [False] * (first - 1) + [True])
+
+
+def with_retained_prompts(
+    sets: Sequence[tuple[AnchorSequence, ...]], retained: Sequence[AnchorSequence], seed: int
+) -> list[tuple[AnchorSequence, ...]]:
+    """Each set with one more text: the retained prompts in turn, in an order drawn by `seed`."""
+    order = list(range(len(retained)))
+    random.Random(seed).shuffle(order)
+    return [(*own, retained[order[index % len(order)]]) for index, own in enumerate(sets)]
+
+
 def compute_anchors(
     model: Policy,
     chat: ChatFormat,
-    dominants: Sequence[PreferencePair],
-    encoded: Sequence[EncodedPair],
-    retention: Retention,
+    sequences: Sequence[tuple[AnchorSequence, ...]],
     *,
     batch_size: int = 16,
     cache_dir: Path | None = None,
 ) -> Anchors:
-    """Anchors of every dominant pair in the order of `dominants`; one that was left out has no sequence.
+    """Hidden states of every set of texts under the frozen reference; a set may be empty, the others are alike long.
 
-    With `cache_dir` the vectors are kept as safetensors, named by everything they depend on.
-    Raises HoldfastError for a corrupt cache.
+    A text that stands in several sets is forwarded once. With `cache_dir` the vectors are kept as safetensors, named
+    by everything they depend on. Raises HoldfastError for a corrupt cache.
     """
-    by_row = {pair.row: anchor_sequences(pair.example, retention) for pair in encoded}
-    sequences = tuple(by_row.get(index, ()) for index in range(len(dominants)))
     path = None
     if cache_dir is not None:
-        manifest = _manifest(model, chat, dominants, encoded) | {"retention": retention}
+        texts = hashlib.sha256(json.dumps(sequences).encode()).hexdigest()
+        manifest = {"format": 1, "model": model_fingerprint(model), "sequences": texts}
         store = RowStore(cache_dir, "anchors", manifest, rows=0, fields=())
         path = store.path / "vectors.safetensors"
     if path is not None and path.is_file():
-        return Anchors(sequences, _load_vectors(path))
+        return Anchors(tuple(sequences), _load_vectors(path))
     vectors = _anchor_vectors(model, chat.tokenizer.pad_token_id or 0, sequences, batch_size)
     if path is not None:
         partial = path.with_suffix(".partial")
         save_file({"vectors": vectors}, partial)
         partial.replace(path)
-    return Anchors(sequences, vectors)
+    return Anchors(tuple(sequences), vectors)
 
 
 def _load_vectors(path: Path) -> Tensor:
@@ -233,17 +254,23 @@ def _anchor_vectors(
     model: Policy, pad_token_id: int, sequences: Sequence[tuple[AnchorSequence, ...]], batch_size: int
 ) -> Tensor:
     """(D, S, H) float32 on the CPU."""
-    flat = [(index, k, sequence) for index, own in enumerate(sequences) for k, sequence in enumerate(own)]
-    texts = max(len(own) for own in sequences)
+    places: dict[tuple[tuple[int, ...], tuple[bool, ...]], list[tuple[int, int]]] = {}
+    for index, own in enumerate(sequences):
+        for k, sequence in enumerate(own):
+            places.setdefault((tuple(sequence.input_ids), tuple(sequence.pooled)), []).append((index, k))
+    texts = max((len(own) for own in sequences), default=0)
     vectors: Tensor | None = None
-    for batch in batches_by_length(flat, batch_size, lambda entry: len(entry[2].pooled)):
-        collated = collate_anchors([sequence for _, _, sequence in batch], pad_token_id)
+    for batch in batches_by_length(list(places), batch_size, lambda text: len(text[1])):
+        collated = collate_anchors(
+            [AnchorSequence(list(ids), list(pooled)) for ids, pooled in batch], pad_token_id
+        )
         with torch.no_grad(), evaluating(model):
-            pooled = pooled_hidden_states(model, {k: v.to(model.device) for k, v in collated.items()}).cpu()
+            hidden = pooled_hidden_states(model, {k: v.to(model.device) for k, v in collated.items()}).cpu()
         if vectors is None:
-            vectors = torch.zeros(len(sequences), texts, pooled.shape[-1])
-        for (index, k, _), vector in zip(batch, pooled, strict=True):
-            vectors[index, k] = vector
+            vectors = torch.zeros(len(sequences), texts, hidden.shape[-1])
+        for text, vector in zip(batch, hidden, strict=True):
+            for index, k in places[text]:
+                vectors[index, k] = vector
     if vectors is None:
         raise HoldfastError("no dominant pair is left to anchor; raise max_prompt_tokens")
     return vectors

@@ -15,9 +15,11 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from holdfast.results import Figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
 
 Bounds = tuple[float, float]  # low, high
 
@@ -94,6 +96,24 @@ def grouped_bars(
         return _svg(figure, title, f"Bar chart of {ylabel}: {', '.join(series)}, for {', '.join(groups)}.")
 
 
+def figure_bars(
+    groups: Sequence[str],
+    series: Sequence[str],
+    figures: Sequence[Sequence[Figure | None]],
+    ylabel: str,
+    title: str,
+) -> Markup:
+    """`grouped_bars` of measured figures with their intervals; figures[i][j] is series i, group j."""
+    return grouped_bars(
+        groups,
+        series,
+        [[figure.value if figure else None for figure in row] for row in figures],
+        [[figure.interval if figure else None for figure in row] for row in figures],
+        ylabel,
+        title,
+    )
+
+
 def scatter(
     points: Sequence[tuple[float, float]], labels: Sequence[str], xlabel: str, ylabel: str, title: str = ""
 ) -> Markup:
@@ -142,7 +162,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _figure(width_inches: float, height_inches: float) -> tuple["Figure", "Axes"]:
+def _figure(width_inches: float, height_inches: float) -> tuple["Canvas", "Axes"]:
     """A figure of its own: no pyplot, so no window system and nothing shared between calls."""
     from matplotlib.figure import Figure
 
@@ -173,7 +193,7 @@ def _head(axes: "Axes", title: str) -> None:
 
 
 def _label_points(
-    figure: "Figure", axes: "Axes", points: Sequence[tuple[float, float]], labels: Sequence[str]
+    figure: "Canvas", axes: "Axes", points: Sequence[tuple[float, float]], labels: Sequence[str]
 ) -> None:
     """Write each label at the first of four corners of its dot where it meets no other label and no dot."""
     from matplotlib.transforms import Bbox
@@ -202,7 +222,7 @@ def _plain(label: str) -> str:
     return f"\u200b{label}" if label.startswith("_") else label
 
 
-def _svg(figure: "Figure", title: str, description: str) -> Markup:
+def _svg(figure: "Canvas", title: str, description: str) -> Markup:
     """The figure as one SVG element that can share a page: named for screen readers, sized and coloured by the page."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -22,7 +22,8 @@ class MPOSettings:
     """The switches of `losses.mpo.mpo_loss`; the defaults are the preset `holdfast`.
 
     `gap`: `simpo` compares plain reward gaps, `dpo` (the paper's ablation) takes the reference's own gap off the
-    policy's. `huber_delta` None squares every error, a number makes errors beyond it linear.
+    policy's. `huber_delta` None squares every error, a number makes errors beyond it linear. `one_sided` counts only
+    gaps that are too small.
     """
 
     beta: float
@@ -30,6 +31,7 @@ class MPOSettings:
     length_normalise: bool = True
     gap: Gap = "simpo"
     huber_delta: float | None = None
+    one_sided: bool = False
 
 
 class MPOTrainer(RowMeanTrainer):
@@ -44,7 +46,7 @@ class MPOTrainer(RowMeanTrainer):
         train_dataset, eval_dataset: encoded target pairs, with `reference_dominant_gaps`, with `anchor` where there
             are anchors, and with the pair's own reference log-probabilities for `gap="dpo"`.
         pad_token_id: the tokenizer's.
-        anchors: what is held; None holds nothing (the published ablation without L2).
+        anchors: what is held, dominant prompts and whatever else; None holds nothing (the ablation without L2).
         kwargs: anything else that Trainer takes, for example `callbacks` or `processing_class`.
     """
 
@@ -98,6 +100,7 @@ class MPOTrainer(RowMeanTrainer):
             beta=settings.beta,
             retention_weight=settings.retention_weight,
             huber_delta=settings.huber_delta,
+            one_sided=settings.one_sided,
             reference_target_gaps=own,
         )
         self.record(model.training, gap_loss=loss.gap, retention_loss=loss.retention, reward_gap=gaps)

@@ -1,0 +1,155 @@
+"""Tables and page of the MPO experiment, made from its figures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from holdfast.report import Column, Section, TableData, build_table, pivoted, write_report
+from holdfast.report.plots import figure_bars, scatter
+from holdfast.results import Figure
+
+METHODS = {
+    "base": "aligned model",
+    "mpo": "MPO",
+    "sft": "SFT on safe answers",
+    "dpo": "DPO",
+    "ipo": "IPO",
+    "robust_dpo": "robust DPO",
+    "cpo": "CPO",
+    "kto": "KTO",
+    "orpo": "ORPO",
+    "r_dpo": "R-DPO",
+    "simpo": "SimPO",
+}
+LANGUAGES = {"en": "English", "zh": "Chinese", "ko": "Korean", "ar": "Arabic", "bn": "Bengali", "sw": "Swahili"}
+NOISES = {"clean": "clean pairs", "published": "pairs as noisy as the published ones"}
+DOMINANT, TARGETS = "en", "mean_target"
+HEADLINE = (
+    Column("attack_success_rate", "attack success", False),
+    Column("over_refusal_rate", "over-refusal", False),
+    Column("exact_match_benign", "benign, exact match", True),
+    Column("combined_error", "combined error", False),
+    Column("same_language_rate", "answers in the language", True),
+    Column("reward_gap", "reward gap"),
+)
+RETENTION = HEADLINE[:4]
+CAPTION = "95 % intervals, Student's t over base models; ↑ higher is better, ↓ lower"
+
+
+def experiment(noise: str) -> str:
+    """The figures' `experiment` for a kind of pairs."""
+    return f"proving_ground_mpo_{noise}"
+
+
+def headline_table(
+    figures: Sequence[Figure], noise: str, group: str, columns: Sequence[Column] = HEADLINE
+) -> TableData:
+    """Safety, over-refusal and utility side by side: none of them is read alone."""
+    return build_table(
+        figures, metrics=columns, experiment=experiment(noise), group=group, labels=METHODS, caption=CAPTION
+    )
+
+
+def language_table(figures: Sequence[Figure], noise: str, metric: str, better: bool | None) -> TableData:
+    """One metric: a line a method, a column a language."""
+    columns = tuple(Column(code, name, better) for code, name in LANGUAGES.items())
+    return build_table(
+        pivoted(figures, metric), metrics=columns, experiment=experiment(noise), group=None, labels=METHODS
+    )
+
+
+def write_page(path: Path, figures: Sequence[Figure], *, title: str, intro: Sequence[str]) -> None:
+    """The self-contained page."""
+    noises = [noise for noise in NOISES if any(f.experiment == experiment(noise) for f in figures)]
+    sections = [section for noise in noises for section in _sections(figures, noise)]
+    write_report(path, title=title, intro=intro, sections=sections)
+
+
+def _sections(figures: Sequence[Figure], noise: str) -> list[Section]:
+    pairs = NOISES[noise]
+    return [
+        Section(
+            f"Target languages, {pairs}",
+            (
+                "Means over Chinese, Korean, Arabic, Bengali and Swahili. A model that refuses everything has no "
+                "attack success and full over-refusal, one that talks nonsense neither: so they are read together. The "
+                "combined error is attack success plus the share of benign requests that are not answered word for "
+                "word; learning rates were chosen by it, on other base models and other prompts.",
+            ),
+            table=headline_table(figures, noise, TARGETS),
+            plots=(tradeoff_plot(figures, noise), language_plot(figures, noise)),
+        ),
+        Section(
+            f"English, the dominant language, {pairs}",
+            ("What every method must leave as it was.",),
+            table=headline_table(figures, noise, DOMINANT, RETENTION),
+        ),
+        Section(
+            f"Language by language, {pairs}",
+            ("Attack success rate.",),
+            table=language_table(figures, noise, "attack_success_rate", False),
+        ),
+        Section(
+            f"Over-refusal by language, {pairs}",
+            table=language_table(figures, noise, "over_refusal_rate", False),
+        ),
+        Section(
+            f"Reward gap by language, {pairs}",
+            ("On held-out requests. Each point below is a language under a method.",),
+            table=language_table(figures, noise, "reward_gap", None),
+            plots=(gap_plot(figures, noise),),
+        ),
+    ]
+
+
+def language_plot(figures: Sequence[Figure], noise: str) -> Markup:
+    """Attack success as bars, a cluster a language."""
+    shown = ("base", "mpo", "sft", "dpo", "ipo", "simpo")  # the tables have them all
+    chosen = _aggregates(figures, noise, "attack_success_rate")
+    cells = [[chosen.get((method, language)) for language in LANGUAGES] for method in shown]
+    return figure_bars(
+        list(LANGUAGES.values()),
+        [METHODS[method] for method in shown],
+        cells,
+        "attack success rate",
+        f"Attack success by language, {NOISES[noise]}",
+    )
+
+
+def tradeoff_plot(
+    figures: Sequence[Figure], noise: str, labels: Mapping[str, str] = METHODS, title: str = "Each method"
+) -> Markup:
+    """Attack success against over-refusal in the target languages; the lower left corner is best."""
+    success = _aggregates(figures, noise, "attack_success_rate")
+    refusal = _aggregates(figures, noise, "over_refusal_rate")
+    shown = [method for method, group in success if group == TARGETS]
+    return scatter(
+        [(refusal[method, TARGETS].value, success[method, TARGETS].value) for method in shown],
+        [labels.get(method, method) for method in shown],
+        "over-refusal rate",
+        "attack success rate",
+        f"{title}: attack success against over-refusal, target languages, {NOISES[noise]}",
+    )
+
+
+def gap_plot(figures: Sequence[Figure], noise: str) -> Markup:
+    """Reward gap against attack success, one point a language and method."""
+    gaps = _aggregates(figures, noise, "reward_gap")
+    success = _aggregates(figures, noise, "attack_success_rate")
+    points = [key for key in gaps if key in success and key[1] in LANGUAGES]
+    return scatter(
+        [(gaps[key].value, success[key].value) for key in points],
+        [f"{key[1]}" if key[0] == "base" else "" for key in points],
+        "reward gap, nats a token",
+        "attack success rate",
+        f"Reward gap against attack success, {NOISES[noise]}; labelled: the aligned model",
+    )
+
+
+def _aggregates(figures: Sequence[Figure], noise: str, metric: str) -> dict[tuple[str, str], Figure]:
+    return {
+        (f.method, f.group): f
+        for f in figures
+        if f.experiment == experiment(noise) and f.metric == metric and f.seed is None
+    }
