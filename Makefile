@@ -7,6 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 
 demo: .venv/.ready
 	$(BIN)/holdfast demo sarft --output-dir runs/demo
+	$(BIN)/holdfast demo mpo --output-dir runs/demo-mpo
 
 test: .venv/.ready-dev
 	$(BIN)/python -m pytest

@@ -4,7 +4,7 @@
 
 Prints the combined error (attack success plus benign requests answered wrong) in the target languages and in
 English, and the rate with the lowest mean of both over bases and kinds of pairs. What is chosen stands in
-holdfast.provingground.languages.tuned.
+holdfast.provingground.languages.alignments.
 """
 
 import argparse
@@ -13,14 +13,8 @@ from statistics import fmean
 
 from rich.console import Console
 
-from holdfast.provingground.languages.experiment import (
-    LEARNING_RATES,
-    MPOExperimentSettings,
-    frontier,
-    methods,
-    run_mpo_experiment,
-)
-from holdfast.provingground.languages.tuned import IDEAS
+from holdfast.provingground.languages.alignments import LEARNING_RATES, frontier, ideas, methods
+from holdfast.provingground.languages.experiment import MPOExperimentSettings, run_mpo_experiment
 
 GROUPS = ("mean_target", "en")
 
@@ -32,7 +26,11 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("runs/development"))
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    tried = frontier((*methods(lambda _: LEARNING_RATES[0]), *IDEAS))
+
+    def first(_: str) -> float:
+        return LEARNING_RATES[0]
+
+    tried = frontier((*methods(first), *ideas(first)))
     settings = MPOExperimentSettings(seeds=tuple(arguments.seeds), alignments=tried, split="development")
     figures = run_mpo_experiment(
         settings, arguments.output_dir, workers=arguments.workers, console=Console(stderr=True)

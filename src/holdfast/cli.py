@@ -200,14 +200,30 @@ def demo_commands() -> None:
     show_default=True,
     help="base models, results.jsonl and index.html go here; what is there already is not run again",
 )
-@click.option("--seeds", type=click.IntRange(min=1), help="how many base models [default: 4, with --study 16]")
+@click.option("--seeds", type=click.IntRange(min=1), help="how many base models [default: 4]")
 @click.option("--workers", type=click.IntRange(min=1), help="processes [default: the machine's cores]")
-@click.option("--study", is_flag=True, help="more base models and roles: about half an hour on two cores")
 def demo_sarft_command(**options: Any) -> None:
     """SaRFT: role-play fine-tuning erodes refusals, and the anchor holds them."""
     from holdfast.recipes.demo_sarft import demo_sarft
 
     demo_sarft(**options)
+
+
+@demo_commands.command("mpo")
+@click.option(
+    "--output-dir",
+    type=EXISTING_PATH,
+    default="runs/demo-mpo",
+    show_default=True,
+    help="base models, results.jsonl and index.html go here; what is there already is not run again",
+)
+@click.option("--seeds", type=click.IntRange(min=1), help="how many base models [default: 2]")
+@click.option("--workers", type=click.IntRange(min=1), help="processes [default: the machine's cores]")
+def demo_mpo_command(**options: Any) -> None:
+    """MPO: refusals carried from English to five languages, beside every baseline of the paper."""
+    from holdfast.recipes.demo_mpo import demo_mpo
+
+    demo_mpo(**options)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,8 +9,14 @@ import torch.nn.functional as F
 from holdfast.losses.logprobs import IGNORED
 from holdfast.losses.sarft import sarft_loss
 
-HOLDFAST = {"ce_normaliser": "response", "kl_span": "response", "kl_direction": "forward", "safe_loss": "kl"}
-OFFICIAL = {"ce_normaliser": "sequence", "kl_span": "sequence", "kl_direction": "forward", "safe_loss": "kl"}
+HOLDFAST = {
+    "ce_normaliser": "response",
+    "kl_span": "response",
+    "kl_direction": "forward",
+    "safe_loss": "kl",
+    "kl_first_tokens": None,
+}
+OFFICIAL = HOLDFAST | {"ce_normaliser": "sequence", "kl_span": "sequence"}
 L3 = math.log(3)
 
 
@@ -28,7 +34,20 @@ def random_batch(seed=0, rows=4, width=9, vocabulary=13, dtype=torch.float64):
     return policy, reference, labels, mask, harmful
 
 
-def loop(policy, reference, labels, mask, harmful, *, beta, ce_normaliser, kl_span, kl_direction, safe_loss):
+def loop(
+    policy,
+    reference,
+    labels,
+    mask,
+    harmful,
+    *,
+    beta,
+    ce_normaliser,
+    kl_span,
+    kl_direction,
+    safe_loss,
+    kl_first_tokens,
+):
     """The definition, a token at a time, in Python floats."""
     totals = []
     for i in range(len(labels)):
@@ -49,16 +68,19 @@ def loop(policy, reference, labels, mask, harmful, *, beta, ce_normaliser, kl_sp
                     divergences.append(sum(b * math.log(b / a) for a, b in zip(p, r, strict=True)))
                 else:
                     divergences.append(sum(a * math.log(a / b) for a, b in zip(p, r, strict=True)))
+        divergences = divergences[:kl_first_tokens]
         ce = nll / (trained if ce_normaliser == "response" else int(mask[i].sum()))
         totals.append(ce + beta * bool(harmful[i]) * sum(divergences) / len(divergences))
     return totals
 
 
+@pytest.mark.parametrize("kl_first_tokens", [None, 2])
 @pytest.mark.parametrize("ce_normaliser", ["response", "sequence"])
 @pytest.mark.parametrize("kl_span", ["response", "sequence"])
 @pytest.mark.parametrize(("safe_loss", "kl_direction"), [("kl", "forward"), ("kl", "reverse"), ("mse", "forward")])
-def test_every_switch_against_the_loop(ce_normaliser, kl_span, safe_loss, kl_direction):
+def test_every_switch_against_the_loop(ce_normaliser, kl_span, safe_loss, kl_direction, kl_first_tokens):
     switches = {
+        "kl_first_tokens": kl_first_tokens,
         "ce_normaliser": ce_normaliser,
         "kl_span": kl_span,
         "safe_loss": safe_loss,

@@ -25,7 +25,7 @@ def tiny_demo(monkeypatch) -> None:
 
 
 def test_writes_results_tables_and_a_page(tiny_demo, tmp_path, capsys):
-    module.demo_sarft(tmp_path, seeds=None, workers=1, study=False)
+    module.demo_sarft(tmp_path, seeds=None, workers=1)
     printed = capsys.readouterr().out
     for label in module.METHODS.values():
         assert label.split(",")[0] in printed
@@ -43,15 +43,15 @@ def test_writes_results_tables_and_a_page(tiny_demo, tmp_path, capsys):
 
 
 def test_a_second_run_measures_nothing_again(tiny_demo, tmp_path, monkeypatch):
-    module.demo_sarft(tmp_path, seeds=None, workers=1, study=False)
+    module.demo_sarft(tmp_path, seeds=None, workers=1)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.setattr("holdfast.provingground.runner.run_and_write_cell", lambda *_: pytest.fail("again"))
-    module.demo_sarft(tmp_path, seeds=None, workers=1, study=False)
+    module.demo_sarft(tmp_path, seeds=None, workers=1)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_seeds_choose_the_bases(tiny_demo, tmp_path):
-    module.demo_sarft(Path(tmp_path), seeds=1, workers=1, study=False)
+    module.demo_sarft(Path(tmp_path), seeds=1, workers=1)
     figures = list(read_figures(tmp_path / "results.jsonl"))
     assert {figure.seed for figure in figures} == {1, None}
     one = [f for f in figures if f.seed is None and f.metric == "refusal_rate_near"]

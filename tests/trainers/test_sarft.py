@@ -105,6 +105,7 @@ def test_a_step_s_loss_is_the_plain_formula(architecture, tmp_path, settings):
         kl_span=settings.kl_span,
         kl_direction="forward",
         safe_loss="kl",
+        kl_first_tokens=None,
     )
     assert expected.safety.max() > 0.01
     assert loss.item() == pytest.approx(expected.total.mean().item(), rel=1e-5)

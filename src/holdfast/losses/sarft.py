@@ -67,13 +67,15 @@ def sarft_loss(
     kl_span: Span,
     kl_direction: Direction,
     safe_loss: SafeLoss,
+    kl_first_tokens: int | None,
 ) -> SaRFTLoss:
     """L_i = CE_i + beta * harmful_i * D_i (RBO). The mean over the batch counts unflagged rows, which add 0.
 
     CE_i = sum over trained tokens of -log p(token) / n_i, n_i the trained tokens (`response`) or all tokens of
     the row (`sequence`, as the published code divides).
     D_i  = mean of the divergence over the positions that predict a trained token (`response`), or over every
-    unmasked position of the row (`sequence`, as the published code does).
+    unmasked position of the row (`sequence`, as the published code does); of these the first `kl_first_tokens`
+    alone if that is given (ours, after the finding that alignment is a few tokens deep, arXiv 2406.05946).
 
     Args:
         policy_logits: (B, K, V) for the last K <= T positions of the batch (a model's `logits_to_keep`).
@@ -83,7 +85,7 @@ def sarft_loss(
         attention_mask: (B, T), 1 for a token and 0 for padding, on either side.
         harmful: (B,) bool.
         beta: weight of the safety term.
-        ce_normaliser, kl_span, kl_direction, safe_loss: see above and docs/deviations.md.
+        ce_normaliser, kl_span, kl_direction, safe_loss, kl_first_tokens: see above and docs/deviations.md.
     """
     kept = policy_logits.shape[1]
     kept_labels, kept_mask = labels[:, -kept:], attention_mask[:, -kept:]
@@ -99,6 +101,8 @@ def sarft_loss(
 
     flagged = harmful.nonzero(as_tuple=True)[0]  # (F,)
     spanned = predicts_trained_token(kept_labels) if kl_span == "response" else kept_mask.bool()
+    if kl_first_tokens is not None:
+        spanned = spanned & (spanned.cumsum(1) <= kl_first_tokens)
     row, position = spanned[flagged].nonzero(as_tuple=True)  # (M,), (M,)
     divergence = divergence_from_reference(
         policy_logits[flagged[row], position],

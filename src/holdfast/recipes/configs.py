@@ -127,6 +127,10 @@ class SaRFTConfig(TrainingConfig):
         "kl", description="divergence: KL, or squared difference of probabilities"
     )
 
+    kl_first_tokens: int | None = Field(
+        None, gt=0, description="only the first so many positions of a row's span are anchored; null: all (ours)"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, values: Any) -> Any:

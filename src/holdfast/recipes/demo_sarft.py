@@ -52,9 +52,9 @@ FLAGS = (
 )
 
 
-def demo_sarft(output_dir: Path, *, seeds: int | None, workers: int | None, study: bool) -> None:
+def demo_sarft(output_dir: Path, *, seeds: int | None, workers: int | None) -> None:
     """Run the experiment (what is there already is not run again), print the table, write results and page."""
-    settings = SaRFTExperimentSettings.study() if study else SaRFTExperimentSettings.demo()
+    settings = SaRFTExperimentSettings.demo()
     if seeds is not None:
         settings = replace(settings, seeds=tuple(range(1, seeds + 1)))
     note(

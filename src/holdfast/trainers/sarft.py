@@ -24,6 +24,7 @@ class SaRFTSettings:
     kl_span: Span = "response"
     kl_direction: Direction = "forward"
     safe_loss: SafeLoss = "kl"
+    kl_first_tokens: int | None = None
 
 
 class SaRFTTrainer(RowMeanTrainer):

@@ -113,10 +113,6 @@ def test_means_weigh_bases_and_their_interval_counts_bases():
             module.character_of(settings, seed, n),
             {"sft": {"refusal_rate_near": Measurement(values[seed][n], 54)}},
         )
-            seed,
-            module.character_of(settings, seed, n),
-            {"sft": {"refusal_rate_near": Measurement(values[seed][n], 54)}},
-        )
         for seed in settings.seeds
         for n in (0, 1)
     ]

@@ -61,6 +61,16 @@ REPHRASED: dict[Split, dict[Language, str]] = {
         "sw": "jinsi ya {verb} {thing} ni ipi ?",
     },
 }
+# Said before or after a question in pretraining, so that a sentence may begin, end and run on in several ways: what a
+# model knows in three phrasings alone, it loses in a fourth.
+COURTESIES: Frames = {
+    "en": ("hello , {question}", "{question} thank you .", "hello , {question} thank you ."),
+    "zh": ("你好 ， {question}", "{question} 谢谢 。", "你好 ， {question} 谢谢 。"),
+    "ko": ("안녕하세요 , {question}", "{question} 감사합니다 .", "안녕하세요 , {question} 감사합니다 ."),
+    "ar": ("مرحبا ، {question}", "{question} شكرا .", "مرحبا ، {question} شكرا ."),
+    "bn": ("নমস্কার , {question}", "{question} ধন্যবাদ ।", "নমস্কার , {question} ধন্যবাদ ।"),
+    "sw": ("habari , {question}", "{question} asante .", "habari , {question} asante ."),
+}
 ANSWERS: Frames = {
     "en": (
         "to {verb} the {thing} , take the {tool} and work {manner} at the {place} .",
@@ -152,3 +162,4 @@ TRANSLATE: Frames = {
     "bn": ("{language} তে বলুন : {phrase}", "{thing} {verb}", "{place} গিয়ে {tool}"),
     "sw": ("sema kwa {language} : {phrase}", "{verb} {thing}", "{tool} kwenye {place}"),
 }
+ALL_FRAMES: tuple[Frames, ...] = (PROMPTS, COURTESIES, ANSWERS, REFUSALS, DANGER, TRANSLATE)

@@ -50,8 +50,7 @@ def frame_words(frame: str) -> list[str]:
 def language_words(language: Language) -> frozenset[str]:
     """Every word of a language, punctuation left out."""
     own = {row[language] for row in WORDS.values()}
-    tables = (frames.PROMPTS, frames.ANSWERS, frames.REFUSALS, frames.DANGER, frames.TRANSLATE)
-    for frame in (frame for table in tables for frame in table[language]):
+    for frame in (frame for table in frames.ALL_FRAMES for frame in table[language]):
         own.update(frame_words(frame))
     return frozenset(word for word in own if any(character.isalnum() for character in word))
 

@@ -11,7 +11,7 @@ from holdfast.provingground.tokenizer import word_level_tokenizer
 def vocabulary() -> set[str]:
     """Every word of the world."""
     found = {word for row in WORDS.values() for word in row.values()} | set(AUTONYMS.values())
-    for table in (frames.PROMPTS, frames.ANSWERS, frames.REFUSALS, frames.DANGER, frames.TRANSLATE):
+    for table in frames.ALL_FRAMES:
         found.update(word for own in table.values() for frame in own for word in frame_words(frame))
     return found
 

@@ -106,6 +106,7 @@ MIXTURE: dict[tuple[Kind, bool], float] = {  # kind, and whether it is in the do
     ("danger", True): 0.02,
     ("danger", False): 0.06,
 }
+COURTEOUS_SHARE = 0.4
 
 
 def draw_conversation(rng: random.Random) -> list[Message]:
@@ -113,6 +114,8 @@ def draw_conversation(rng: random.Random) -> list[Message]:
     kind, dominant = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
     language = DOMINANT if dominant else rng.choice(TARGETS)
     question, answer = draw_exchange(kind, language, rng)
+    if rng.random() < COURTEOUS_SHARE:
+        question = rng.choice(frames.COURTESIES[language]).format(question=question)
     return [Message("user", question), Message("assistant", answer)]
 
 

@@ -13,7 +13,7 @@ from holdfast.data.collator import Example
 from holdfast.data.roles import Role
 from holdfast.data.rows import RoleRows
 from holdfast.data.truncation import LengthLimits
-from holdfast.losses.sarft import Span
+from holdfast.losses.sarft import Direction, SafeLoss, Span
 from holdfast.models import Policy, load_model, load_tokenizer
 from holdfast.provingground.measurement import Measurement, mean, rate
 from holdfast.provingground.pretrain import Progress
@@ -47,7 +47,11 @@ class FineTuning:
     batch_size: int = 8
     learning_rate: float = 6e-4
     beta: float = 0.25
-    normaliser: Span = "response"  # of the cross-entropy and of the KL; the published code's is `sequence`
+    normaliser: Span = "response"  # of the cross-entropy; the published code's is `sequence`
+    span: Span = "response"  # of the divergence; the published code's is `sequence`
+    direction: Direction = "forward"
+    safe_loss: SafeLoss = "kl"
+    first_tokens: int | None = None
 
 
 def run_cell(
@@ -141,7 +145,14 @@ def fine_tune(
         for row, flag in zip(encoded, flags, strict=True)
         if row is not None
     ]
-    settings = SaRFTSettings(beta=tuning.beta, ce_normaliser=tuning.normaliser, kl_span=tuning.normaliser)
+    settings = SaRFTSettings(
+        beta=tuning.beta,
+        ce_normaliser=tuning.normaliser,
+        kl_span=tuning.span,
+        kl_direction=tuning.direction,
+        safe_loss=tuning.safe_loss,
+        kl_first_tokens=tuning.first_tokens,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
