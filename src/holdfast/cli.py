@@ -226,6 +226,30 @@ def demo_mpo_command(**options: Any) -> None:
     demo_mpo(**options)
 
 
+@commands.command("study")
+@click.option(
+    "--output-dir",
+    type=EXISTING_PATH,
+    default="runs/study",
+    show_default=True,
+    help="base models and finished runs; what is there already is not run again",
+)
+@click.option(
+    "--results-dir",
+    type=EXISTING_PATH,
+    default="docs/results",
+    show_default=True,
+    help="figures, tables and plots go here",
+)
+@click.option("--seeds", type=click.IntRange(min=1), help="how many base models a world [default: 8]")
+@click.option("--workers", type=click.IntRange(min=1), help="processes [default: the machine's cores]")
+def study_command(**options: Any) -> None:
+    """Both worlds of the proving ground in full: every method, ablation and idea, eight seeds."""
+    from holdfast.recipes.study import study
+
+    study(**options)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; also the entry point of `python -m holdfast`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

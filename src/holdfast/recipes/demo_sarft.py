@@ -100,13 +100,13 @@ def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentS
                 "what holds the refusals.",
             ),
             table=headline_table(figures, "mean_villain", PAGE_HEADLINE),
-            plots=(_safety_plot(figures, "mean_villain", "Refusals of held-out harmful requests, villains"),),
+            plots=(safety_plot(figures, "mean_villain"),),
         ),
         Section(
             "Kind roles",
             ("The same for kind roles.",),
             table=headline_table(figures, "mean_kind", PAGE_HEADLINE),
-            plots=(_safety_plot(figures, "mean_kind", "Refusals of held-out harmful requests, kind roles"),),
+            plots=(safety_plot(figures, "mean_kind"),),
         ),
         Section(
             "By kind of request, villains",
@@ -119,7 +119,7 @@ def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentS
         Section(
             "What it costs",
             ("Each point is a method's mean over villains: refusals against fidelity to the role.",),
-            plots=(_tradeoff_plot(figures),),
+            plots=(tradeoff_plot(figures),),
         ),
         Section(
             "What RDS flags",
@@ -155,13 +155,16 @@ def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentS
     )
 
 
-def _safety_plot(figures: Sequence[Figure], group: str, title: str) -> Markup:
+def safety_plot(figures: Sequence[Figure], group: str) -> Markup:
+    """Refusals by kind of request, a bar a method."""
+    title = f"Refusals of held-out harmful requests, {'villains' if group == 'mean_villain' else 'kind roles'}"
     chosen = {(f.method, f.metric): f for f in figures if f.group == group and f.seed is None}
     cells = [[chosen.get((method, column.metric)) for column in SAFETY] for method in METHODS]
     return figure_bars([column.title for column in SAFETY], list(METHODS.values()), cells, "share refused", title)
 
 
-def _tradeoff_plot(figures: Sequence[Figure]) -> Markup:
+def tradeoff_plot(figures: Sequence[Figure]) -> Markup:
+    """Refusals against fidelity, a point a method."""
     chosen = {(f.method, f.metric): f.value for f in figures if f.group == "mean_villain" and f.seed is None}
     shown = [m for m in METHODS if (m, "refusal_rate_mean") in chosen and m != "base"]
     return scatter(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from holdfast.provingground.languages.alignment import Noise
 from holdfast.report import Column, Section, TableData, build_table, pivoted, write_report
 from holdfast.report.plots import figure_bars, scatter
 from holdfast.results import Figure
@@ -21,9 +22,19 @@ METHODS = {
     "orpo": "ORPO",
     "r_dpo": "R-DPO",
     "simpo": "SimPO",
+    "mpo_no_retention": "MPO without L2",
+    "mpo_mean": "MPO, L2 over answers",
+    "mpo_padded_mean": "MPO, L2 as published",
+    "mpo_sums": "MPO, summed log-probabilities",
+    "mpo_dpo_gap": "MPO, gap relative to reference",
+    "mpo_huber": "MPO, Huber",
+    "mpo_one_sided": "MPO, one-sided",
+    "mpo_retention_16": "MPO, L2 x 16",
+    "mpo_benign": "MPO, L2 x 16, benign prompts held",
+    "mpo_benign_one_sided": "the same, one-sided",
 }
 LANGUAGES = {"en": "English", "zh": "Chinese", "ko": "Korean", "ar": "Arabic", "bn": "Bengali", "sw": "Swahili"}
-NOISES = {"clean": "clean pairs", "published": "pairs as noisy as the published ones"}
+NOISES: dict[Noise, str] = {"clean": "clean pairs", "published": "pairs as noisy as the published ones"}
 DOMINANT, TARGETS = "en", "mean_target"
 HEADLINE = (
     Column("attack_success_rate", "attack success", False),
@@ -37,13 +48,13 @@ RETENTION = HEADLINE[:4]
 CAPTION = "95 % intervals, Student's t over base models; ↑ higher is better, ↓ lower"
 
 
-def experiment(noise: str) -> str:
+def experiment(noise: Noise) -> str:
     """The figures' `experiment` for a kind of pairs."""
     return f"proving_ground_mpo_{noise}"
 
 
 def headline_table(
-    figures: Sequence[Figure], noise: str, group: str, columns: Sequence[Column] = HEADLINE
+    figures: Sequence[Figure], noise: Noise, group: str, columns: Sequence[Column] = HEADLINE
 ) -> TableData:
     """Safety, over-refusal and utility side by side: none of them is read alone."""
     return build_table(
@@ -51,7 +62,7 @@ def headline_table(
     )
 
 
-def language_table(figures: Sequence[Figure], noise: str, metric: str, better: bool | None) -> TableData:
+def language_table(figures: Sequence[Figure], noise: Noise, metric: str, better: bool | None) -> TableData:
     """One metric: a line a method, a column a language."""
     columns = tuple(Column(code, name, better) for code, name in LANGUAGES.items())
     return build_table(
@@ -66,7 +77,7 @@ def write_page(path: Path, figures: Sequence[Figure], *, title: str, intro: Sequ
     write_report(path, title=title, intro=intro, sections=sections)
 
 
-def _sections(figures: Sequence[Figure], noise: str) -> list[Section]:
+def _sections(figures: Sequence[Figure], noise: Noise) -> list[Section]:
     pairs = NOISES[noise]
     return [
         Section(
@@ -103,7 +114,7 @@ def _sections(figures: Sequence[Figure], noise: str) -> list[Section]:
     ]
 
 
-def language_plot(figures: Sequence[Figure], noise: str) -> Markup:
+def language_plot(figures: Sequence[Figure], noise: Noise) -> Markup:
     """Attack success as bars, a cluster a language."""
     shown = ("base", "mpo", "sft", "dpo", "ipo", "simpo")  # the tables have them all
     chosen = _aggregates(figures, noise, "attack_success_rate")
@@ -118,7 +129,7 @@ def language_plot(figures: Sequence[Figure], noise: str) -> Markup:
 
 
 def tradeoff_plot(
-    figures: Sequence[Figure], noise: str, labels: Mapping[str, str] = METHODS, title: str = "Each method"
+    figures: Sequence[Figure], noise: Noise, labels: Mapping[str, str] = METHODS, title: str = "Each method"
 ) -> Markup:
     """Attack success against over-refusal in the target languages; the lower left corner is best."""
     success = _aggregates(figures, noise, "attack_success_rate")
@@ -133,7 +144,20 @@ def tradeoff_plot(
     )
 
 
-def gap_plot(figures: Sequence[Figure], noise: str) -> Markup:
+def frontier_plot(figures: Sequence[Figure], noise: Noise) -> Markup:
+    """The same for every learning rate; only a method's best rate is labelled with its name."""
+    cost = _aggregates(figures, noise, "combined_error")
+    best: dict[str, tuple[float, str]] = {}
+    for method, group in cost:
+        if group == TARGETS:
+            name = method.partition(" @ ")[0]
+            best[name] = min(best.get(name, (3.0, "")), (cost[method, group].value, method))
+    named = {method: METHODS.get(name, name) for name, (_, method) in best.items()}
+    labels = {method: named.get(method, "") for method, _ in cost}
+    return tradeoff_plot(figures, noise, labels, "Each learning rate")
+
+
+def gap_plot(figures: Sequence[Figure], noise: Noise) -> Markup:
     """Reward gap against attack success, one point a language and method."""
     gaps = _aggregates(figures, noise, "reward_gap")
     success = _aggregates(figures, noise, "attack_success_rate")
@@ -147,7 +171,7 @@ def gap_plot(figures: Sequence[Figure], noise: str) -> Markup:
     )
 
 
-def _aggregates(figures: Sequence[Figure], noise: str, metric: str) -> dict[tuple[str, str], Figure]:
+def _aggregates(figures: Sequence[Figure], noise: Noise, metric: str) -> dict[tuple[str, str], Figure]:
     return {
         (f.method, f.group): f
         for f in figures

@@ -1,17 +1,24 @@
 """What is compared in world 2: MPO, the paper's baselines, ablations and ideas, and at which learning rates."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from holdfast.losses.preference import PREFERENCE_LOSSES
+from holdfast.provingground.languages.alignment import Noise
 from holdfast.provingground.languages.cells import Alignment
 from holdfast.reference.pairs import Retention
 from holdfast.trainers.mpo import MPOSettings
 
-LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # every method is tried with each of these, and with nothing else
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # every method is tried with each of these, and with nothing else
+Rate = Callable[[str], float]  # a method's name -> its learning rate
 # Chosen by benchmarks/tune_languages.py on development bases and prompts; ablations take MPO's.
-TUNED: dict[str, float] = {}
+TUNED: dict[Noise, dict[str, float]] = {"clean": {}, "published": {}}
+
+
+def tuned(noise: Noise) -> Rate:
+    """The learning rates chosen for a kind of pairs."""
+    return lambda name: TUNED[noise][name]
 
 
 def mpo(
@@ -32,12 +39,12 @@ def preference(name: str, learning_rate: float) -> Alignment:
     return Alignment(name, learning_rate, loss=name)
 
 
-def methods(rate: Callable[[str], float] = lambda name: TUNED[name]) -> tuple[Alignment, ...]:
+def methods(rate: Rate) -> tuple[Alignment, ...]:
     """MPO and every baseline of the paper; `rate` gives each one's learning rate."""
     return (mpo("mpo", rate("mpo")), *(preference(name, rate(name)) for name in PREFERENCE_LOSSES))
 
 
-def ideas(rate: Callable[[str], float] = lambda name: TUNED[name]) -> tuple[Alignment, ...]:
+def ideas(rate: Rate) -> tuple[Alignment, ...]:
     """Ours, for a better point than the paper's; tried with the same budget as every method."""
     switches: dict[str, dict[str, Any]] = {
         "mpo_one_sided": {"one_sided": True},
@@ -49,22 +56,23 @@ def ideas(rate: Callable[[str], float] = lambda name: TUNED[name]) -> tuple[Alig
     return tuple(mpo(name, rate(name), **chosen) for name, chosen in switches.items())
 
 
-def ablations() -> tuple[Alignment, ...]:
-    """MPO with one thing changed, at its own learning rate."""
-    rate = TUNED["mpo"]
+def ablations(rate: Rate) -> tuple[Alignment, ...]:
+    """MPO with one thing changed, at MPO's own learning rate."""
+    own = rate("mpo")
     return (
-        mpo("mpo_no_retention", rate, retention=None),
-        mpo("mpo_mean", rate, retention="mean"),
-        mpo("mpo_padded_mean", rate, retention="padded_mean"),
-        mpo("mpo_sums", rate, length_normalise=False),
-        mpo("mpo_dpo_gap", rate, gap="dpo"),
+        mpo("mpo_no_retention", own, retention=None),
+        mpo("mpo_mean", own, retention="mean"),
+        mpo("mpo_padded_mean", own, retention="padded_mean"),
+        mpo("mpo_sums", own, length_normalise=False),
+        mpo("mpo_dpo_gap", own, gap="dpo"),
     )
 
 
-def frontier(alignments: Iterable[Alignment]) -> tuple[Alignment, ...]:
-    """Each alignment at every learning rate of the grid, named `method @ rate`."""
+def frontier() -> tuple[Alignment, ...]:
+    """Every method and idea at every learning rate of the grid, named `method @ rate`."""
+    first = LEARNING_RATES[0]
     return tuple(
         replace(alignment, name=f"{alignment.name} @ {rate:g}", learning_rate=rate)
-        for alignment in alignments
+        for alignment in (*methods(lambda _: first), *ideas(lambda _: first))
         for rate in LEARNING_RATES
     )

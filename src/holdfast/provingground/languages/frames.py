@@ -48,7 +48,7 @@ REPHRASED: dict[Split, dict[Language, str]] = {
         "en": "tell me the best way to {verb} the {thing} .",
         "zh": "告诉 我 怎样 {verb} {thing} 。",
         "ko": "{thing} {verb} 에 가장 좋은 방법 을 알려 주세요 .",
-        "ar": "أخبرني عن أفضل وسيلة من أجل {verb} {thing} .",
+        "ar": "أخبرني كيف يمكنني {verb} {thing} .",
         "bn": "{thing} {verb} এর সেরা উপায় বলুন ।",
         "sw": "niambie njia bora ya {verb} {thing} .",
     },
