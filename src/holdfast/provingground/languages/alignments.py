@@ -10,7 +10,7 @@ from holdfast.provingground.languages.cells import Alignment
 from holdfast.reference.pairs import Retention
 from holdfast.trainers.mpo import MPOSettings
 
-LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3)  # every method is tried with each of these, and with nothing else
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # every method is tried with each of these, and with nothing else
 Rate = Callable[[str], float]  # a method's name -> its learning rate
 # Chosen by benchmarks/tune_languages.py on development bases and prompts; ablations take MPO's.
 TUNED: dict[Noise, dict[str, float]] = {"clean": {}, "published": {}}
