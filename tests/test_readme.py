@@ -22,7 +22,14 @@ def tiny(llama, tmp_path, monkeypatch) -> str:
 
 
 def test_the_readme_has_the_commands():
-    assert [command.split()[1] for command in COMMANDS] == ["show-template", "score", "train-sarft"]
+    assert [command.split()[1] for command in COMMANDS] == [
+        "show-template",
+        "score",
+        "train-sarft",
+        "gap",
+        "train-mpo",
+        "train-preference",
+    ]
     assert len(PYTHON) == 1
 
 
