@@ -224,7 +224,11 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_exit_code_2_and_what_to_do(case, place, monkeypatch, capsys):
-    broken, command, expected = CASES[case]
+    refuses(*CASES[case], place, monkeypatch, capsys)
+
+
+def refuses(broken, command, expected, place, monkeypatch, capsys):
+    """Break what is to be broken, run the command in `place`, and read its one line."""
     monkeypatch.chdir(place)
     if broken is not None:
         broken(place)

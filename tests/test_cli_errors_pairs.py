@@ -8,6 +8,7 @@ import yaml
 from holdfast.cli import main
 from tests.architectures import ARCHITECTURES
 from tests.conftest import save
+from tests.test_cli_errors import refuses
 
 
 def pair(language="en", number=1, **changes):
@@ -105,19 +106,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_exit_code_2_and_what_to_do(case, place, monkeypatch, capsys):
-    broken, command, expected = CASES[case]
-    monkeypatch.chdir(place)
-    if broken is not None:
-        broken(place)
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as raised:
-        main(command)
-    shown = capsys.readouterr()
-    assert raised.value.code == 2, shown.err
-    assert "Traceback" not in shown.err
-    *_, line = [line for line in shown.err.splitlines() if line.strip()]
-    for part in expected:
-        assert part in line, shown.err
+    refuses(*CASES[case], place, monkeypatch, capsys)
 
 
 def test_hard_texts_are_trained_on(place, monkeypatch):

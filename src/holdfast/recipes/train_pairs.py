@@ -96,23 +96,8 @@ def train_mpo(config: MPOConfig) -> Path:
         terms=("gap_loss", "retention_loss", "reward_gap"),
         card=(
             "MPO, Multilingual reward gaP Optimization (arXiv 2505.16869)",
-            f"Its hidden states on {config.dominant_language} "
-            + (
-                "were held to those of the aligned model."
-                if held
-                else "were not held to those of the aligned model."
-            ),
-            (
-                "preset",
-                "beta",
-                "retention",
-                "retention_weight",
-                "length_normalise",
-                "gap",
-                "huber_delta",
-                "one_sided",
-                "retention_data",
-            ),
+            f"Its hidden states on {config.dominant_language} were {'' if held else 'not '}held.",
+            MPO_SWITCHES,
         ),
     )
     return _train(config, recipe)
