@@ -209,3 +209,20 @@ def test_an_unknown_weight_is_refused_before_anything_is_trained(llama, tmp_path
     assert raised.value.code == 2
     assert "dpo has no weight 'gamma'; it has beta" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_are_one(llama, tmp_path):
+    """Two forwards go before each backward, the pairs' and the anchors': gradients are averaged all the same."""
+    model = save(llama, tmp_path / "model")
+    common = {"model": model, "tuning": "full", "learning_rate": 1e-4, "training_arguments": {"optim": "sgd"}}
+    one = write_config(tmp_path / "one.yaml", output_dir=tmp_path / "one", per_device_batch_size=2, **common)
+    two = write_config(tmp_path / "two.yaml", output_dir=tmp_path / "two", per_device_batch_size=1, **common)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    for config, how in ((one, ()), (two, launcher)):
+        process = start(config, tmp_path, how, command="train-mpo")
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+    single, double = final_weights(tmp_path / "one"), final_weights(tmp_path / "two")
+    for name, weight in single.items():
+        torch.testing.assert_close(double[name], weight, rtol=0, atol=1e-6)
+    assert any(not torch.equal(weight, double[name]) for name, weight in final_weights(model).items())
