@@ -32,6 +32,7 @@ METHODS = {
     "mpo_retention_16": "MPO, L2 x 16",
     "mpo_benign": "MPO, L2 x 16, benign prompts held",
     "mpo_benign_one_sided": "the same, one-sided",
+    "mpo_benign_huber": "MPO, Huber, L2 x 16, benign prompts held",
 }
 LANGUAGES = {"en": "English", "zh": "Chinese", "ko": "Korean", "ar": "Arabic", "bn": "Bengali", "sw": "Swahili"}
 NOISES: dict[Noise, str] = {"clean": "clean pairs", "published": "pairs as noisy as the published ones"}

@@ -13,7 +13,12 @@ from holdfast.trainers.mpo import MPOSettings
 LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # every method is tried with each of these, and with nothing else
 Rate = Callable[[str], float]  # a method's name -> its learning rate
 # Chosen by benchmarks/tune_languages.py on development bases and prompts; ablations take MPO's.
-TUNED: dict[Noise, dict[str, float]] = {"clean": {}, "published": {}}
+HELD = ("mpo_benign", "mpo_benign_one_sided", "mpo_benign_huber")
+NAMES = ("mpo", *PREFERENCE_LOSSES, "mpo_one_sided", "mpo_huber", "mpo_retention_16", *HELD)
+TUNED: dict[Noise, dict[str, float]] = {
+    "clean": dict.fromkeys(NAMES, 1e-4) | dict.fromkeys(HELD, 3e-4),
+    "published": dict.fromkeys(NAMES, 3e-4),
+}
 
 
 def tuned(noise: Noise) -> Rate:
@@ -52,6 +57,7 @@ def ideas(rate: Rate) -> tuple[Alignment, ...]:
         "mpo_retention_16": {"retention_weight": 16.0},
         "mpo_benign": {"retention_weight": 16.0, "benign_prompts": 100},
         "mpo_benign_one_sided": {"retention_weight": 16.0, "benign_prompts": 100, "one_sided": True},
+        "mpo_benign_huber": {"retention_weight": 16.0, "benign_prompts": 100, "huber_delta": 0.5},
     }
     return tuple(mpo(name, rate(name), **chosen) for name, chosen in switches.items())
 
