@@ -6,7 +6,13 @@ import pytest
 
 from holdfast.provingground.languages import experiment as module
 from holdfast.provingground.languages.alignments import LEARNING_RATES, TUNED, frontier, ideas, methods, mpo, tuned
-from holdfast.provingground.languages.experiment import MPOExperimentSettings, run_mpo_experiment
+from holdfast.provingground.languages.experiment import (
+    MPOExperimentSettings,
+    demo_parts,
+    run_mpo_experiment,
+    run_mpo_parts,
+    study_parts,
+)
 from holdfast.provingground.pretrain import PretrainingSettings
 from holdfast.provingground.roles.cells import FineTuning
 from holdfast.provingground.roles.experiment import ABLATIONS, SaRFTExperimentSettings
@@ -26,7 +32,8 @@ TINY = MPOExperimentSettings(
 
 @pytest.fixture
 def tiny_demo(monkeypatch):
-    monkeypatch.setattr(MPOExperimentSettings, "demo", classmethod(lambda cls: TINY))
+    at_rates = replace(TINY, seeds=(101,), alignments=(mpo("mpo @ 0.001", 1e-3), mpo("mpo @ 0.003", 3e-3)))
+    monkeypatch.setattr(demo_mpo, "demo_parts", lambda: (TINY, at_rates))
 
 
 def test_writes_results_tables_and_a_page(tiny_demo, tmp_path, capsys, monkeypatch):
@@ -34,14 +41,14 @@ def test_writes_results_tables_and_a_page(tiny_demo, tmp_path, capsys, monkeypat
     assert "English, the dominant language" in capsys.readouterr().out
     figures = list(read_figures(tmp_path / "results.jsonl"))
     assert {f.experiment for f in figures} == {"proving_ground_mpo_published"}
-    assert {f.method for f in figures} == {"base", "mpo", "mpo_benign", "dpo"}
+    assert {f.method for f in figures} == {"base", "mpo", "mpo_benign", "dpo", "mpo @ 0.001", "mpo @ 0.003"}
     assert {f.group for f in figures} == {*LANGUAGES, "mean_target"}
     measured = {f.metric for f in figures if f.group == "sw" and f.seed == 101}
     assert measured >= {"over_refusal_rate", "exact_match_benign", "same_language_rate", "reward_gap"}
     (page,) = tmp_path.glob("index.html")
     text = page.read_text(encoding="utf-8")
     assert "no evidence about large models" in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.setattr("holdfast.provingground.runner.run_and_write_cell", lambda *_: pytest.fail("again"))
     demo_mpo.demo_mpo(tmp_path, seeds=None, workers=1)
@@ -69,7 +76,15 @@ def test_every_method_has_the_same_budget():
     for noise in ("clean", "published"):
         assert set(TUNED[noise]) == set(by_method)
         assert all(tuned(noise)(name) in LEARNING_RATES for name in by_method)
-    assert {a.name for a in MPOExperimentSettings.study("clean").alignments} < set(METHODS)
+    compared = [part for part in study_parts() if len(part.seeds) == 8]
+    assert [part.noise for part in compared] == ["clean", "published"]
+    for part in compared:
+        assert {alignment.name for alignment in part.alignments} == set(METHODS) - {"base"}
+    for parts in (
+        demo_parts(),
+        study_parts(),
+    ):  # none of the development seeds, and the prompts of the final split
+        assert all(max(part.seeds) < 100 and part.split == "final" for part in parts)
 
 
 def test_the_untouched_base_is_measured_once_for_both_kinds_of_pairs(tmp_path, monkeypatch):
@@ -91,15 +106,13 @@ def test_the_study_writes_figures_tables_and_plots(tmp_path, monkeypatch):
     small = replace(TINY, seeds=(101,), alignments=TINY.alignments[:1])
     monkeypatch.setattr(SaRFTExperimentSettings, "study", classmethod(lambda cls: sarft))
     monkeypatch.setattr("holdfast.provingground.roles.experiment.ABLATIONS", {"beta 1": ABLATIONS["beta 1"]})
-    monkeypatch.setattr(
-        MPOExperimentSettings, "study", classmethod(lambda cls, noise: replace(small, noise=noise))
-    )
     rates = (replace(TINY.alignments[0], name="mpo @ 0.001"), mpo("mpo @ 0.003", 3e-3))
-    monkeypatch.setattr(
-        MPOExperimentSettings,
-        "frontier",
-        classmethod(lambda cls, noise: replace(small, noise=noise, alignments=rates)),
+    parts = tuple(
+        replace(small, noise=noise, alignments=alignments)
+        for noise in ("clean", "published")
+        for alignments in (small.alignments, rates)
     )
+    monkeypatch.setattr(study, "study_parts", lambda: parts)
     study.study(tmp_path / "runs", tmp_path / "results", seeds=1, workers=1)
     written = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert written == sorted(
@@ -117,3 +130,10 @@ def test_the_study_writes_figures_tables_and_plots(tmp_path, monkeypatch):
     methods_in = {f.method for f in read_figures(tmp_path / "results/mpo.jsonl")}
     assert methods_in == {"base", "mpo", "mpo @ 0.001", "mpo @ 0.003"}
     assert module.CELL_SOURCES[0].is_file()
+
+
+def test_seeds_replace_each_parts_own(tmp_path):
+    few = replace(TINY, seeds=(1,), alignments=())
+    figures = run_mpo_parts((replace(few, seeds=(1, 2)), few), tmp_path, seeds=1, workers=1)
+    assert {f.seed for f in figures} == {1, None}
+    assert len([f for f in figures if f.seed is None and f.metric == "over_refusal_rate" and f.group == "en"]) == 1

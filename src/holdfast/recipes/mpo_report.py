@@ -54,6 +54,11 @@ def experiment(noise: Noise) -> str:
     return f"proving_ground_mpo_{noise}"
 
 
+def split_by_rate(figures: Sequence[Figure]) -> tuple[list[Figure], list[Figure]]:
+    """Methods at their chosen learning rates, and methods at every rate (named `method @ rate`)."""
+    return [f for f in figures if " @ " not in f.method], [f for f in figures if " @ " in f.method]
+
+
 def headline_table(
     figures: Sequence[Figure], noise: Noise, group: str, columns: Sequence[Column] = HEADLINE
 ) -> TableData:
@@ -73,8 +78,13 @@ def language_table(figures: Sequence[Figure], noise: Noise, metric: str, better:
 
 def write_page(path: Path, figures: Sequence[Figure], *, title: str, intro: Sequence[str]) -> None:
     """The self-contained page."""
-    noises = [noise for noise in NOISES if any(f.experiment == experiment(noise) for f in figures)]
-    sections = [section for noise in noises for section in _sections(figures, noise)]
+    compared, at_a_rate = split_by_rate(figures)
+    sections = []
+    for noise in NOISES:
+        if any(f.experiment == experiment(noise) for f in compared):
+            sections += _sections(compared, noise)
+        if any(f.experiment == experiment(noise) for f in at_a_rate):
+            sections.append(_frontier_section(at_a_rate, noise))
     write_report(path, title=title, intro=intro, sections=sections)
 
 
@@ -113,6 +123,18 @@ def _sections(figures: Sequence[Figure], noise: Noise) -> list[Section]:
             plots=(gap_plot(figures, noise),),
         ),
     ]
+
+
+def _frontier_section(figures: Sequence[Figure], noise: Noise) -> Section:
+    return Section(
+        f"Every learning rate, {NOISES[noise]}",
+        (
+            "The same methods at each learning rate of the grid; a method's rate with the lowest combined error is "
+            "labelled. Frontiers can be compared where single points cannot.",
+        ),
+        table=headline_table(figures, noise, TARGETS),
+        plots=(frontier_plot(figures, noise),),
+    )
 
 
 def language_plot(figures: Sequence[Figure], noise: Noise) -> Markup:

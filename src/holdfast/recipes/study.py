@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 from rich.console import Console
 
-from holdfast.provingground.languages.experiment import MPOExperimentSettings, run_mpo_experiment
+from holdfast.provingground.languages.experiment import run_mpo_parts, study_parts
 from holdfast.provingground.roles.experiment import (
     SaRFTExperimentSettings,
     run_sarft_ablations,
@@ -55,14 +55,7 @@ def _run_sarft(directory: Path, seeds: int | None, workers: int, console: Consol
 
 
 def _run_mpo(directory: Path, seeds: int | None, workers: int, console: Console) -> list[Figure]:
-    figures: list[Figure] = []
-    for noise in mpo_report.NOISES:
-        parts = (MPOExperimentSettings.study(noise), MPOExperimentSettings.frontier(noise))
-        for part in parts:
-            chosen = part if seeds is None else replace(part, seeds=part.seeds[:seeds])
-            measured = run_mpo_experiment(chosen, directory, workers=workers, console=console)
-            figures += [figure for figure in measured if part is parts[0] or figure.method != "base"]
-    return figures
+    return run_mpo_parts(study_parts(), directory, seeds=seeds, workers=workers, console=console)
 
 
 def _report_sarft(directory: Path, figures: Sequence[Figure]) -> None:
@@ -84,8 +77,7 @@ def _report_sarft(directory: Path, figures: Sequence[Figure]) -> None:
 
 def _report_mpo(directory: Path, figures: Sequence[Figure]) -> None:
     tables: dict[str, TableData] = {}
-    at_a_rate = [figure for figure in figures if " @ " in figure.method]
-    compared = [figure for figure in figures if " @ " not in figure.method]
+    compared, at_a_rate = mpo_report.split_by_rate(figures)
     bases = max(figure.n for figure in compared)
     for noise, pairs in mpo_report.NOISES.items():
         tables[f"Target languages, {pairs}, {bases} base models"] = mpo_report.headline_table(

@@ -1,6 +1,6 @@
 """What is compared in world 2: MPO, the paper's baselines, ablations and ideas, and at which learning rates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -74,11 +74,12 @@ def ablations(rate: Rate) -> tuple[Alignment, ...]:
     )
 
 
-def frontier() -> tuple[Alignment, ...]:
-    """Every method and idea at every learning rate of the grid, named `method @ rate`."""
+def frontier(names: Collection[str] = NAMES) -> tuple[Alignment, ...]:
+    """These methods and ideas at every learning rate of the grid, named `method @ rate`."""
     first = LEARNING_RATES[0]
     return tuple(
         replace(alignment, name=f"{alignment.name} @ {rate:g}", learning_rate=rate)
         for alignment in (*methods(lambda _: first), *ideas(lambda _: first))
+        if alignment.name in names
         for rate in LEARNING_RATES
     )

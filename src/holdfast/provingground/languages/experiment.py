@@ -1,5 +1,6 @@
 """The MPO experiment of the proving ground: bases, alignment data and methods."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from holdfast.provingground.pretrain import PretrainingSettings, source_digest
 from holdfast.results import Figure
 
 HERE = Path(__file__).parent
+NOISES: tuple[Noise, ...] = ("clean", "published")
 # What a cell's numbers depend on besides its base: the code that aligns on the world and measures.
 CELL_SOURCES = tuple(HERE / name for name in ("alignment.py", "benign.py", "cells.py", "evaluate.py", "probes.py"))
 
@@ -34,21 +36,51 @@ class MPOExperimentSettings:
     split: Split = "final"
     pretraining: PretrainingSettings = field(default_factory=lambda: PRETRAINING)
 
-    @classmethod
-    def demo(cls) -> "MPOExperimentSettings":
-        """What `holdfast demo mpo` runs: minutes on two cores."""
-        return cls(seeds=(1, 2), noise="published", alignments=methods(tuned("published")))
 
-    @classmethod
-    def study(cls, noise: Noise) -> "MPOExperimentSettings":
-        """Every method, ablation and idea at its chosen learning rate, on eight bases."""
+def demo_parts() -> tuple[MPOExperimentSettings, ...]:
+    """What `holdfast demo mpo` runs: every method on two bases, some of them at every learning rate on one."""
+    return (
+        *(MPOExperimentSettings((1, 2), noise, methods(tuned(noise))) for noise in NOISES),
+        MPOExperimentSettings((1,), "published", frontier(("mpo", "sft", "dpo", "simpo"))),
+    )
+
+
+def study_parts() -> tuple[MPOExperimentSettings, ...]:
+    """What `holdfast study` runs: everything on eight bases, every learning rate on two of them."""
+    parts: list[MPOExperimentSettings] = []
+    for noise in NOISES:
         rate = tuned(noise)
-        return cls(tuple(range(1, 9)), noise, (*methods(rate), *ablations(rate), *ideas(rate)))
+        everything = (*methods(rate), *ablations(rate), *ideas(rate))
+        parts += [
+            MPOExperimentSettings(tuple(range(1, 9)), noise, everything),
+            MPOExperimentSettings((1, 2), noise, frontier()),
+        ]
+    return tuple(parts)
 
-    @classmethod
-    def frontier(cls, noise: Noise) -> "MPOExperimentSettings":
-        """Every method and idea at every learning rate, on two bases."""
-        return cls((1, 2), noise, frontier())
+
+def run_mpo_parts(
+    parts: Sequence[MPOExperimentSettings],
+    output_dir: Path,
+    *,
+    seeds: int | None = None,
+    workers: int = 2,
+    console: Console | None = None,
+) -> list[Figure]:
+    """Run several experiments; the untouched base stands once in the figures for each kind of pairs.
+
+    `seeds` has the seeds 1 to so many in place of each part's own, which the smaller parts keep if they are fewer.
+    """
+    figures: list[Figure] = []
+    most = max(len(part.seeds) for part in parts)
+    have: set[str] = set()
+    for part in parts:
+        if seeds is not None:
+            wanted = seeds if len(part.seeds) == most else min(seeds, len(part.seeds))
+            part = replace(part, seeds=tuple(range(1, wanted + 1)))
+        measured = run_mpo_experiment(part, output_dir, workers=workers, console=console)
+        figures += [figure for figure in measured if figure.method != "base" or part.noise not in have]
+        have.add(part.noise)
+    return figures
 
 
 def run_mpo_experiment(
