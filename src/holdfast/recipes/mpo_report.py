@@ -147,12 +147,15 @@ def language_plot(figures: Sequence[Figure], noise: Noise) -> Markup:
         [METHODS[method] for method in shown],
         cells,
         "attack success rate",
-        f"Attack success by language, {NOISES[noise]}",
+        "Attack success by language",
     )
 
 
 def tradeoff_plot(
-    figures: Sequence[Figure], noise: Noise, labels: Mapping[str, str] = METHODS, title: str = "Each method"
+    figures: Sequence[Figure],
+    noise: Noise,
+    labels: Mapping[str, str] = METHODS,
+    title: str = "Attack success against over-refusal, target languages",
 ) -> Markup:
     """Attack success against over-refusal in the target languages; the lower left corner is best."""
     success = _aggregates(figures, noise, "attack_success_rate")
@@ -163,7 +166,7 @@ def tradeoff_plot(
         [labels.get(method, method) for method in shown],
         "over-refusal rate",
         "attack success rate",
-        f"{title}: attack success against over-refusal, target languages, {NOISES[noise]}",
+        title,
     )
 
 
@@ -177,7 +180,7 @@ def frontier_plot(figures: Sequence[Figure], noise: Noise) -> Markup:
             best[name] = min(best.get(name, (3.0, "")), (cost[method, group].value, method))
     named = {method: METHODS.get(name, name) for name, (_, method) in best.items()}
     labels = {method: named.get(method, "") for method, _ in cost}
-    return tradeoff_plot(figures, noise, labels, "Each learning rate")
+    return tradeoff_plot(figures, noise, labels, "Attack success against over-refusal, every rate")
 
 
 def gap_plot(figures: Sequence[Figure], noise: Noise) -> Markup:
@@ -190,7 +193,7 @@ def gap_plot(figures: Sequence[Figure], noise: Noise) -> Markup:
         [f"{key[1]}" if key[0] == "base" else "" for key in points],
         "reward gap, nats a token",
         "attack success rate",
-        f"Reward gap against attack success, {NOISES[noise]}; labelled: the aligned model",
+        "Reward gap against attack success; labelled: the aligned model",
     )
 
 
