@@ -42,6 +42,8 @@ PAGE_HEADLINE = (
     *HEADLINE[1:],
     Column("rouge_l_dark", "dark questions, Rouge-L", True),
 )
+DIFFERENCES = (HEADLINE[0], SAFETY[2], *HEADLINE[1:], PAGE_HEADLINE[-1])
+CAPTION = "95 % intervals, Student's t over base models; ↑ higher is better, ↓ lower"
 FLAGS = (
     Column("flagged_share", "unsafe suffix"),
     Column("flagged_share_harmless_suffix", "harmless suffix"),
@@ -83,7 +85,7 @@ def headline_table(figures: Sequence[Figure], group: str, columns: Sequence[Colu
         metrics=columns,
         group=group,
         labels=METHODS,
-        caption="95 % intervals, Student's t over base models; ↑ higher is better, ↓ lower",
+        caption=CAPTION,
     )
 
 

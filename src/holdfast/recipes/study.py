@@ -9,14 +9,16 @@ from markupsafe import Markup
 from rich.console import Console
 
 from holdfast.provingground.languages.experiment import run_mpo_parts, study_parts
+from holdfast.provingground.roles.aggregate import PAIRED, paired_figures
 from holdfast.provingground.roles.experiment import (
+    FIRST_TOKENS_AGAINST_ALL,
     SaRFTExperimentSettings,
     run_sarft_ablations,
     run_sarft_experiment,
 )
 from holdfast.recipes import demo_sarft, mpo_report
 from holdfast.recipes.terminal import err, note
-from holdfast.report import TableData, to_markdown
+from holdfast.report import TableData, build_table, to_markdown
 from holdfast.results import Figure, read_figures, write_figures
 
 
@@ -51,7 +53,8 @@ def _run_sarft(directory: Path, seeds: int | None, workers: int, console: Consol
     if seeds is not None:
         settings = replace(settings, seeds=tuple(range(1, seeds + 1)))
     figures = run_sarft_experiment(settings, directory, workers=workers, console=console)
-    return figures + run_sarft_ablations(settings, directory, workers=workers, console=console)
+    figures += run_sarft_ablations(settings, directory, workers=workers, console=console)
+    return figures + paired_figures(figures, FIRST_TOKENS_AGAINST_ALL, "villain")
 
 
 def _run_mpo(directory: Path, seeds: int | None, workers: int, console: Console) -> list[Figure]:
@@ -59,12 +62,17 @@ def _run_mpo(directory: Path, seeds: int | None, workers: int, console: Console)
 
 
 def _report_sarft(directory: Path, figures: Sequence[Figure]) -> None:
+    paired = [figure for figure in figures if figure.experiment == PAIRED]
+    figures = [figure for figure in figures if figure.experiment != PAIRED]
     bases = max(figure.n for figure in figures)
     tables = {
         f"{title}, {bases} base models": demo_sarft.headline_table(figures, group, demo_sarft.PAGE_HEADLINE)
         for group, title in (("mean_villain", "Villains"), ("mean_kind", "Kind roles"))
     }
     tables["Villains, by kind of request"] = demo_sarft.headline_table(figures, "mean_villain", demo_sarft.SAFETY)
+    tables["The first three tokens anchored less the whole answer, paired by base and villain"] = build_table(
+        paired, metrics=demo_sarft.DIFFERENCES, group="mean_villain", caption=demo_sarft.CAPTION
+    )
     _write(
         directory / "sarft.md",
         "SaRFT on the proving ground",

@@ -10,10 +10,11 @@ from holdfast.errors import HoldfastError
 from holdfast.provingground import runner
 from holdfast.provingground.pretrain import PretrainingSettings, base_manifest
 from holdfast.provingground.roles import experiment as module
-from holdfast.provingground.roles.aggregate import Cell, figures_of
+from holdfast.provingground.roles.aggregate import Cell, figures_of, paired_figures
 from holdfast.provingground.roles.cells import FineTuning
 from holdfast.provingground.roles.evaluate import Measurement, refusal_rate
 from holdfast.provingground.roles.experiment import SaRFTExperimentSettings, run_sarft_experiment
+from holdfast.results import Figure
 
 UNTRAINED = SaRFTExperimentSettings(
     seeds=(101,),
@@ -177,3 +178,22 @@ def test_the_damage_and_the_repair_show_in_a_whole_run(tmp_path):
     assert held("sarft") - held("sft") >= 0.15
     raw = [value(figures, method, "mean_villain", "rouge_l_raw") for method in ("sft", "sarft")]
     assert raw[0] - raw[1] <= 0.05
+
+
+def test_methods_are_compared_on_the_same_runs():
+    def figure(method, seed, group, value):
+        return Figure("e", method, group, seed, "refusal_rate_mean", value, 10)
+
+    figures = [
+        figure("a", 1, "ann (villain)", 0.5),
+        figure("b", 1, "ann (villain)", 0.2),
+        figure("a", 2, "bob (villain)", 0.9),
+        figure("b", 2, "bob (villain)", 0.4),
+        figure("a", 2, "cid (kind)", 0.0),  # another temper
+        figure("b", 2, "cid (kind)", 1.0),
+        figure("a", 3, "dan (villain)", 1.0),  # the other method has no such run
+    ]
+    (difference,) = paired_figures(figures, [("a", "b")], "villain")
+    assert (difference.method, difference.group, difference.n) == ("a less b", "mean_villain", 2)
+    assert difference.value == pytest.approx(0.4)
+    assert difference.high - difference.value == pytest.approx(12.7062 * 0.1, rel=1e-4)

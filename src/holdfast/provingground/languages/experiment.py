@@ -37,6 +37,9 @@ class MPOExperimentSettings:
     pretraining: PretrainingSettings = field(default_factory=lambda: PRETRAINING)
 
 
+AT_EVERY_RATE = ("mpo", "sft", "dpo", "simpo", "kto", "mpo_huber", "mpo_benign")
+
+
 def demo_parts() -> tuple[MPOExperimentSettings, ...]:
     """What `holdfast demo mpo` runs: every method on two bases, some of them at every learning rate on one."""
     return (
@@ -46,14 +49,14 @@ def demo_parts() -> tuple[MPOExperimentSettings, ...]:
 
 
 def study_parts() -> tuple[MPOExperimentSettings, ...]:
-    """What `holdfast study` runs: everything on eight bases, every learning rate on two of them."""
+    """What `holdfast study` runs: everything on eight bases, some at every learning rate on two of them."""
     parts: list[MPOExperimentSettings] = []
     for noise in NOISES:
         rate = tuned(noise)
         everything = (*methods(rate), *ablations(rate), *ideas(rate))
         parts += [
             MPOExperimentSettings(tuple(range(1, 9)), noise, everything),
-            MPOExperimentSettings((1, 2), noise, frontier()),
+            MPOExperimentSettings((1, 2), noise, frontier(AT_EVERY_RATE)),
         ]
     return tuple(parts)
 

@@ -11,6 +11,7 @@ from holdfast.provingground.runner import Measured
 from holdfast.results import Figure
 
 EXPERIMENT = "proving_ground_sarft"
+PAIRED = "proving_ground_sarft_paired"
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,28 @@ def _gains(group: str, cells: Sequence[Cell]) -> Iterator[Figure]:
         gain = paired_difference(ours, plain, clusters=seeds)
         low, high = gain.interval or (None, None)
         yield Figure(EXPERIMENT, method, group, None, "refusal_gain_over_sft", gain.mean, gain.n, low, high)
+
+
+def paired_figures(figures: Sequence[Figure], pairs: Sequence[tuple[str, str]], temper: str) -> list[Figure]:
+    """For each pair (ours, other) of methods and every metric, the mean of ours less the other on the same runs.
+
+    The interval is Student's t over bases. The figures' experiment is PAIRED, their method `ours less other`.
+    """
+    runs = {
+        (f.method, f.metric, f.seed, f.group): f.value
+        for f in figures
+        if f.seed is not None and f.group.endswith(f"({temper})")
+    }
+    differences = []
+    for ours, other in pairs:
+        shared: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+        for (method, metric, seed, group), value in runs.items():
+            if method == ours and (other, metric, seed, group) in runs:
+                shared[metric].append((seed, value, runs[other, metric, seed, group]))
+        for metric, values in shared.items():
+            seeds, first, second = zip(*values, strict=True)
+            gain = paired_difference(first, second, clusters=seeds)
+            low, high = gain.interval or (None, None)
+            name = f"{ours} less {other}"
+            differences.append(Figure(PAIRED, name, f"mean_{temper}", None, metric, gain.mean, gain.n, low, high))
+    return differences

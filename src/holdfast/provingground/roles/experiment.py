@@ -79,9 +79,20 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "reverse KL": {"direction": "reverse"},
     "MSE of probabilities": {"safe_loss": "mse"},
     # Ours: alignment is a few tokens deep, so what comes later might be left to the role.
+    "first 3 tokens, beta 0.02": {"first_tokens": 3, "beta": 0.02},
+    "first 3 tokens, beta 0.05": {"first_tokens": 3, "beta": 0.05},
+    "first 3 tokens, beta 0.1": {"first_tokens": 3, "beta": 0.1},
     "first 3 tokens": {"first_tokens": 3},
     "first 3 tokens, beta 0.5": {"first_tokens": 3, "beta": 0.5},
 }
+
+
+# At betas with like fidelity to the role.
+FIRST_TOKENS_AGAINST_ALL = (
+    ("first 3 tokens, beta 0.02", "beta 0.1"),
+    ("first 3 tokens, beta 0.05", "sarft"),
+    ("first 3 tokens, beta 0.1", "beta 0.5"),
+)
 
 
 def run_sarft_ablations(
