@@ -130,13 +130,7 @@ def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentS
                 "sentence in its place: the rule has no margin, so a sentence that says nothing still flags rows, "
                 "by chance. In this world it is known which rows were drawn with malice.",
             ),
-            table=build_table(
-                figures,
-                metrics=FLAGS,
-                rows="group",
-                method="base",
-                labels={"mean_villain": "villains", "mean_kind": "kind roles"},
-            ).only(("villains", "kind roles")),
+            table=flags_table(figures),
         ),
         Section(
             "Role by role",
@@ -155,6 +149,13 @@ def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentS
         ),
         sections=sections,
     )
+
+
+def flags_table(figures: Sequence[Figure]) -> TableData:
+    """What RDS flags, under the unsafe and under harmless sentences."""
+    labels = {"mean_villain": "villains", "mean_kind": "kind roles"}
+    table = build_table(figures, metrics=FLAGS, rows="group", method="base", labels=labels)
+    return table.only(tuple(labels.values()))
 
 
 def safety_plot(figures: Sequence[Figure], group: str) -> Markup:

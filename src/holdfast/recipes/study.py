@@ -40,9 +40,15 @@ def study(output_dir: Path, results_dir: Path, *, seeds: int | None, workers: in
         note(f"study, {name}: hours on two cores, Ctrl-C is safe, the same command continues")
         figures = run(output_dir / name, seeds, workers or os.cpu_count() or 1, err)
         path = results_dir / f"{name}.jsonl"
-        write_figures(path, [figure for figure in figures if figure.seed is None])
+        write_figures(path, [figure for figure in figures if _kept(figure)])
         report(results_dir, list(read_figures(path)))
         note(f"wrote {path}, {results_dir / name}.md and its plots")
+
+
+def _kept(figure: Figure) -> bool:
+    """Means over bases; of the frontier, those that its table shows."""
+    single_language = figure.group not in (mpo_report.TARGETS, mpo_report.DOMINANT)
+    return figure.seed is None and not (" @ " in figure.method and single_language)
 
 
 _Report = Callable[[Path, Sequence[Figure]], None]
@@ -70,6 +76,9 @@ def _report_sarft(directory: Path, figures: Sequence[Figure]) -> None:
         for group, title in (("mean_villain", "Villains"), ("mean_kind", "Kind roles"))
     }
     tables["Villains, by kind of request"] = demo_sarft.headline_table(figures, "mean_villain", demo_sarft.SAFETY)
+    tables["What RDS flags of the training rows; score distances in nats a token"] = demo_sarft.flags_table(
+        figures
+    )
     tables["The first three tokens anchored less the whole answer, paired by base and villain"] = build_table(
         paired, metrics=demo_sarft.DIFFERENCES, group="mean_villain", caption=demo_sarft.CAPTION
     )
