@@ -8,7 +8,7 @@ import holdfast
 SOURCE = Path(holdfast.__file__).parent
 FLOORS = [
     {"errors", "results", "samples", "config", "losses", "data", "__init__"},
-    {"chat", "models"},
+    {"chat", "forward", "models"},
     {"reference", "selection", "parameters", "decoding"},
     {"trainers", "evals"},
     {"methods"},

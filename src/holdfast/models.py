@@ -5,13 +5,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -24,6 +25,8 @@ from transformers import (
 from transformers.utils import find_adapter_config_file
 
 from holdfast.errors import HoldfastError
+from holdfast.forward import deferred_logits, evaluating
+from holdfast.losses.deferred import DeferredLogits, Head
 
 Tuning = Literal["lora", "qlora", "full"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -144,8 +147,8 @@ def add_lora(model: Policy, settings: LoraSettings, *, quantised: bool = False) 
 class Reference(Protocol):
     """The aligned model as it was before fine-tuning."""
 
-    def logits(self, policy: nn.Module, **inputs: Any) -> Tensor:
-        """Logits (B, K, V), without a gradient and without dropout; `policy` may be wrapped for several GPUs."""
+    def logits(self, policy: nn.Module, kept: int, **inputs: Any) -> DeferredLogits:
+        """Logits (B, kept, V), without a gradient and without dropout; `policy` may be wrapped for several GPUs."""
         ...
 
     def to(self, device: torch.device) -> None:
@@ -159,11 +162,23 @@ class AdaptersOff:
     def __init__(self, policy: PeftModel):
         self.adapters = policy
 
-    def logits(self, policy: nn.Module, **inputs: Any) -> Tensor:
+    def logits(self, policy: nn.Module, kept: int, **inputs: Any) -> DeferredLogits:
         """See `Reference`."""
         # Through `policy`, not self.adapters: a sharding wrapper gathers the weights in its own forward.
         with torch.no_grad(), self.adapters.disable_adapter(), evaluating(self.adapters):
-            return policy(**inputs).logits
+            logits = deferred_logits(policy, kept, **inputs)
+        return replace(logits, head=self._without_adapters(logits.head))
+
+    def _without_adapters(self, head: Head) -> Head:
+        """The head as it was; it is asked later, with the adapters on again."""
+        if not isinstance(getattr(head, "project", None), BaseTunerLayer):
+            return head
+
+        def switched_off(hidden: Tensor) -> Tensor:
+            with self.adapters.disable_adapter():
+                return head(hidden)
+
+        return switched_off
 
     def to(self, device: torch.device) -> None:
         """Nothing to move: the weights are the policy's."""
@@ -175,10 +190,10 @@ class FrozenCopy:
     def __init__(self, policy: nn.Module):
         self.model = copy.deepcopy(policy).eval().requires_grad_(False)
 
-    def logits(self, policy: nn.Module, **inputs: Any) -> Tensor:
+    def logits(self, policy: nn.Module, kept: int, **inputs: Any) -> DeferredLogits:
         """See `Reference`; the policy is not asked."""
         with torch.no_grad():
-            return self.model(**inputs).logits
+            return deferred_logits(self.model, kept, **inputs)
 
     def to(self, device: torch.device) -> None:
         """Move the copy."""
@@ -213,17 +228,6 @@ def model_fingerprint(model: nn.Module) -> str:
         digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}{total!r}".encode())
         digest.update(sample.numpy().tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off inside the block."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 @contextmanager

@@ -89,14 +89,13 @@ def examples_fingerprint(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def forward_inputs(batch: Mapping[str, Tensor], kept: int) -> dict[str, Any]:
-    """How a causal model is called on a padded batch for the logits (B, kept, V) of its last `kept` positions."""
+def forward_inputs(batch: Mapping[str, Tensor]) -> dict[str, Any]:
+    """How a causal model is called on a padded batch."""
     mask = batch["attention_mask"]
     return {
         "input_ids": batch["input_ids"],
         "attention_mask": mask,
         "position_ids": positions(mask),
-        "logits_to_keep": kept,
         "use_cache": False,
     }
 

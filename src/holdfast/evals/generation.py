@@ -16,7 +16,8 @@ from transformers import (
 
 from holdfast.decoding import Branch, DefenceProcessor
 from holdfast.evals.responders import Decoding
-from holdfast.models import Policy, evaluating, own_generation_config_left_out
+from holdfast.forward import evaluating
+from holdfast.models import Policy, own_generation_config_left_out
 
 
 @dataclass(frozen=True, slots=True)

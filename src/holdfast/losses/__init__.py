@@ -1,5 +1,6 @@
 """Losses as pure functions: tensors in, per-row terms out. Nothing here reads a config, a file or a model."""
 
+from holdfast.losses.deferred import DeferredLogits, Logits
 from holdfast.losses.logprobs import IGNORED, mean_logps, summed_logps
 from holdfast.losses.mpo import MPOLoss, mpo_loss, reward_gaps
 from holdfast.losses.preference import PREFERENCE_LOSSES, PairLogps, PreferenceLoss
@@ -8,6 +9,8 @@ from holdfast.losses.sarft import SaRFTLoss, sarft_loss
 __all__ = [
     "IGNORED",
     "PREFERENCE_LOSSES",
+    "DeferredLogits",
+    "Logits",
     "MPOLoss",
     "PairLogps",
     "PreferenceLoss",

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from holdfast.losses.logprobs import IGNORED, answer_tokens, summed_by_row, trained_token_counts
+from holdfast.losses.deferred import Logits
+from holdfast.losses.logprobs import IGNORED, answer_tokens, summed_by_row, token_logps, trained_token_counts
 
 
 class ConstrainedLoss(NamedTuple):
@@ -56,7 +57,7 @@ def position_betas(
 
 
 def constrained_sft_loss(
-    policy_logits: Tensor,
+    policy_logits: Logits,
     reference_logps: Tensor,
     labels: Tensor,
     *,
@@ -77,8 +78,8 @@ def constrained_sft_loss(
         labels: (B, K), IGNORED where a token is not trained.
         first_beta, early_beta, later_beta, early_tokens: see `position_betas`; the betas are above 0.
     """
-    tokens = answer_tokens(policy_logits, labels)
-    policy = -F.cross_entropy(tokens.logits, tokens.labels, reduction="none")  # (N,)
+    tokens = answer_tokens(labels)
+    policy = token_logps(policy_logits, tokens)  # (N,)
     trained = labels[:, 1:] != IGNORED  # in the order of `tokens`: by row, then by position
     reference = reference_logps.detach()[:, 1:][trained].to(policy.dtype)  # (N,)
     betas = position_betas(

@@ -6,37 +6,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from holdfast.losses.deferred import Logits, deferred, over_tokens
+
 IGNORED = -100  # the label of a token that is not trained, as in torch.nn.functional.cross_entropy
 
 
 class AnswerTokens(NamedTuple):
-    """The trained tokens of a batch, flattened over rows; N tokens in all."""
+    """The trained tokens of a batch (B, K), flattened over rows; N tokens in all."""
 
-    logits: Tensor  # (N, V), at least float32: the logits that predict each token
-    labels: Tensor  # (N,)
-    row: Tensor  # (N,) index of the token's row in the batch
+    place: Tensor  # (N,) the position that predicts the token: row * K + position
+    labels: Tensor  # (N,) the token
+    row: Tensor  # (N,) the answer that it belongs to
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision to float32; float64 stays, so that a test can check the arithmetic in it."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+def next_labels(labels: Tensor) -> Tensor:
+    """(B, T): the label of the token after each position; the last position predicts nothing."""
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
 
 
 def predicts_trained_token(labels: Tensor) -> Tensor:
-    """(B, T) bool: position t is set where token t + 1 is trained. The last position predicts nothing."""
-    return F.pad(labels[:, 1:] != IGNORED, (0, 1))
+    """(B, T) bool: position t is set where token t + 1 is trained."""
+    return next_labels(labels) != IGNORED
 
 
-def answer_tokens(logits: Tensor, labels: Tensor) -> AnswerTokens:
-    """Pick the trained tokens and the logits that predict them; prompt and padding cost no softmax.
+def answer_tokens(labels: Tensor) -> AnswerTokens:
+    """The trained tokens of rows with one answer each; prompt and padding cost no softmax.
 
     Args:
-        logits: (B, T, V); position t predicts token t + 1.
         labels: (B, T), IGNORED where a token is not trained. The first token is never trained.
     """
-    predicts = predicts_trained_token(labels)  # (B, T)
-    row, position = predicts.nonzero(as_tuple=True)  # (N,), (N,)
-    return AnswerTokens(at_least_float32(logits[row, position]), labels[row, position + 1], row)
+    following = next_labels(labels).flatten()
+    place = (following != IGNORED).nonzero().squeeze(1)
+    return AnswerTokens(place, following[place], place // labels.shape[1])
+
+
+def token_logps(logits: Logits, tokens: AnswerTokens) -> Tensor:
+    """(N,) log p(token) of each of the tokens, at least float32. `logits` are (B, K, V)."""
+    policy = deferred(logits)
+
+    def negative(hidden: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(policy.head(hidden), labels, reduction="none")
+
+    return -over_tokens(negative, (policy.at(tokens.place), tokens.labels), vocabulary=policy.vocabulary)
 
 
 def summed_by_row(values: Tensor, row: Tensor, rows: int) -> Tensor:
@@ -49,13 +60,12 @@ def trained_token_counts(labels: Tensor) -> Tensor:
     return (labels[:, 1:] != IGNORED).sum(1).clamp(min=1)
 
 
-def summed_logps(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) sum of log p(token) over each row's trained tokens. Shapes as in `answer_tokens`."""
-    tokens = answer_tokens(logits, labels)
-    logps = -F.cross_entropy(tokens.logits, tokens.labels, reduction="none")  # (N,)
-    return summed_by_row(logps, tokens.row, labels.shape[0])
+def summed_logps(logits: Logits, labels: Tensor) -> Tensor:
+    """(B,) sum of log p(token) over each row's trained tokens. `logits` are (B, K, V), `labels` (B, K)."""
+    tokens = answer_tokens(labels)
+    return summed_by_row(token_logps(logits, tokens), tokens.row, labels.shape[0])
 
 
-def mean_logps(logits: Tensor, labels: Tensor) -> Tensor:
+def mean_logps(logits: Logits, labels: Tensor) -> Tensor:
     """(B,) mean of log p(token) over each row's trained tokens: `mean_logp` of docs/deviations.md."""
     return summed_logps(logits, labels) / trained_token_counts(labels)

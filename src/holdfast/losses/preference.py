@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from holdfast.losses.logprobs import at_least_float32
+from holdfast.losses.deferred import at_least_float32
 
 
 class PairLogps(NamedTuple):

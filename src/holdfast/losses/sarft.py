@@ -6,14 +6,17 @@ https://arxiv.org/abs/2502.20968, section on Role-Safety Balance Optimization (R
 
 from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from holdfast.losses.deferred import Logits, at_least_float32, deferred, over_tokens
 from holdfast.losses.logprobs import (
-    answer_tokens,
-    at_least_float32,
-    predicts_trained_token,
+    IGNORED,
+    AnswerTokens,
+    next_labels,
     summed_by_row,
+    token_logps,
     trained_token_counts,
 )
 
@@ -43,11 +46,14 @@ def divergence_from_reference(
     difference of the probabilities summed over the vocabulary (the paper's ablation; it has no direction).
     No gradient flows into the reference.
     """
-    policy = at_least_float32(policy_logits)
-    reference = at_least_float32(reference_logits.detach())
+    policy = at_least_float32(policy_logits).log_softmax(-1)
+    reference = at_least_float32(reference_logits.detach()).log_softmax(-1)
+    return _divergence(policy, reference, kind, direction)
+
+
+def _divergence(policy_logps: Tensor, reference_logps: Tensor, kind: SafeLoss, direction: Direction) -> Tensor:
     if kind == "mse":
-        return (policy.softmax(-1) - reference.softmax(-1)).square().sum(-1)
-    policy_logps, reference_logps = policy.log_softmax(-1), reference.log_softmax(-1)
+        return (policy_logps.exp() - reference_logps.exp()).square().sum(-1)
     if direction == "forward":
         pointwise = F.kl_div(policy_logps, reference_logps, reduction="none", log_target=True)
     else:
@@ -56,8 +62,8 @@ def divergence_from_reference(
 
 
 def sarft_loss(
-    policy_logits: Tensor,
-    reference_logits: Tensor | None,
+    policy_logits: Logits,
+    reference_logits: Logits | None,
     labels: Tensor,
     attention_mask: Tensor,
     harmful: Tensor,
@@ -87,29 +93,56 @@ def sarft_loss(
         beta: weight of the safety term.
         ce_normaliser, kl_span, kl_direction, safe_loss, kl_first_tokens: see above and docs/deviations.md.
     """
-    kept = policy_logits.shape[1]
-    kept_labels, kept_mask = labels[:, -kept:], attention_mask[:, -kept:]
+    policy = deferred(policy_logits)
+    rows, kept = policy.hidden.shape[:2]
+    following, kept_mask = next_labels(labels[:, -kept:]), attention_mask[:, -kept:]
+    counted = trained_token_counts(labels) if ce_normaliser == "response" else attention_mask.sum(1)
+    anchored = anchored_positions(following, kept_mask, harmful, kl_span, kl_first_tokens)
+    if reference_logits is None:
+        anchored = torch.zeros_like(anchored)
 
-    tokens = answer_tokens(policy_logits, kept_labels)
-    nll = F.cross_entropy(tokens.logits, tokens.labels, reduction="none")  # (N,)
-    trained = trained_token_counts(kept_labels)  # (B,)
-    counted = trained if ce_normaliser == "response" else attention_mask.sum(1)
-    role = summed_by_row(nll, tokens.row, labels.shape[0]) / counted
-
+    plain = _tokens_at((following != IGNORED) & ~anchored, following)
+    nll = -token_logps(policy, plain)
+    role = summed_by_row(nll, plain.row, rows) / counted
     if reference_logits is None:
         return SaRFTLoss(role, role.detach(), role.new_zeros(role.shape))
 
-    flagged = harmful.nonzero(as_tuple=True)[0]  # (F,)
-    spanned = predicts_trained_token(kept_labels) if kl_span == "response" else kept_mask.bool()
-    if kl_first_tokens is not None:
-        spanned = spanned & (spanned.cumsum(1) <= kl_first_tokens)
-    row, position = spanned[flagged].nonzero(as_tuple=True)  # (M,), (M,)
-    divergence = divergence_from_reference(
-        policy_logits[flagged[row], position],
-        reference_logits[row, position],
-        kind=safe_loss,
-        direction=kl_direction,
+    tokens = _tokens_at(anchored, following)
+    reference = deferred(reference_logits)
+    among_flagged = harmful.cumsum(0) - 1  # (B,) a row's number among the flagged ones
+
+    def terms(hidden: Tensor, reference_hidden: Tensor, token_labels: Tensor) -> Tensor:
+        """(n, 2) cross-entropy and divergence, from one softmax of the policy."""
+        logps = policy.head(hidden).log_softmax(-1)
+        with torch.no_grad():
+            reference_logps = reference.head(reference_hidden).log_softmax(-1)
+        own = F.nll_loss(logps, token_labels, reduction="none", ignore_index=IGNORED)
+        return torch.stack([own, _divergence(logps, reference_logps, safe_loss, kl_direction)], dim=1)
+
+    reference_place = among_flagged[tokens.row] * kept + tokens.place % kept
+    both = over_tokens(
+        terms,
+        (policy.at(tokens.place), reference.at(reference_place), tokens.labels),
+        vocabulary=policy.vocabulary,
+        copies=3,
     )
-    per_flagged = summed_by_row(divergence, row, len(flagged)) / spanned[flagged].sum(1).clamp(min=1)  # (F,)
-    safety = per_flagged.new_zeros(labels.shape[0]).index_add(0, flagged, per_flagged)
+    spanned = anchored.sum(1).clamp(min=1)  # (B,)
+    role = role + summed_by_row(both[:, 0], tokens.row, rows) / counted
+    safety = summed_by_row(both[:, 1], tokens.row, rows) / spanned
     return SaRFTLoss(role + beta * safety, role.detach(), safety.detach())
+
+
+def anchored_positions(
+    following: Tensor, attention_mask: Tensor, harmful: Tensor, span: Span, first_tokens: int | None
+) -> Tensor:
+    """(B, K) bool: where the divergence is taken; `following` are the next tokens' labels, see `sarft_loss`."""
+    spanned = following != IGNORED if span == "response" else attention_mask.bool()
+    if first_tokens is not None:
+        spanned = spanned & (spanned.cumsum(1) <= first_tokens)
+    return spanned & harmful.unsqueeze(1)
+
+
+def _tokens_at(chosen: Tensor, following: Tensor) -> AnswerTokens:
+    """The chosen positions (B, K) bool; a token that is not trained keeps the label IGNORED."""
+    place = chosen.flatten().nonzero().squeeze(1)
+    return AnswerTokens(place, following.flatten()[place], place // chosen.shape[1])

@@ -5,21 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from holdfast.errors import HoldfastError
+from holdfast.forward import inner_model
 from holdfast.models import Policy
 
 _NUMBER = re.compile(r"(?:^|\.)(\d+)\.")
 # Norms between a layer's attention or feed-forward module and the residual (Gemma-2, Gemma-3, OLMo-2).
 _OUTPUT_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
-
-
-def inner_model(model: nn.Module) -> nn.Module:
-    """The transformers model itself: inside a PeftModel, or what was given."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def decoder_layers(model: Policy) -> nn.ModuleList:

@@ -15,8 +15,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from holdfast.errors import HoldfastError
+from holdfast.forward import inner_model
 from holdfast.models import Policy
-from holdfast.parameters.layers import inner_model
 from holdfast.parameters.masks import aligned_name
 
 Weights = Callable[[str], Tensor]

@@ -20,8 +20,9 @@ from holdfast.chat import ChatFormat
 from holdfast.data.collator import Example, RoleCollator, positions
 from holdfast.data.rows import Message
 from holdfast.errors import HoldfastError
-from holdfast.models import Policy, evaluating
-from holdfast.parameters.layers import decoder_layers, inner_model
+from holdfast.forward import evaluating, inner_model
+from holdfast.models import Policy
+from holdfast.parameters.layers import decoder_layers
 from holdfast.reference.answers import batches_by_length
 
 Progress = Callable[[int, int], None]  # (prompts done, prompts in all)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from holdfast.data.collator import Example, RoleCollator, answer_span, forward_inputs
+from holdfast.forward import deferred_logits, evaluating
 from holdfast.losses.logprobs import summed_logps
-from holdfast.models import Policy, evaluating
+from holdfast.models import Policy
 
 Item = TypeVar("Item")
 
@@ -19,8 +20,7 @@ def answer_logps(model: Policy, pad_token_id: int, examples: Sequence[Example]) 
     labels = batch["labels"]
     span = answer_span(labels)
     with torch.no_grad(), evaluating(model):
-        logits = model(**forward_inputs(batch, span)).logits
-    return summed_logps(logits, labels[:, -span:])
+        return summed_logps(deferred_logits(model, span, **forward_inputs(batch)), labels[:, -span:])
 
 
 def batches_by_length(

@@ -25,7 +25,9 @@ from holdfast.data.pairs import PreferencePair, pairs_fingerprint
 from holdfast.data.rows import Message, RoleRow
 from holdfast.data.truncation import LengthLimits, TruncationCounts
 from holdfast.errors import HoldfastError
-from holdfast.models import Policy, evaluating, model_fingerprint
+from holdfast.forward import evaluating, last_hidden_states
+from holdfast.losses.deferred import at_least_float32
+from holdfast.models import Policy, model_fingerprint
 from holdfast.reference.answers import answer_logps, batches_by_length
 from holdfast.reference.rds import encode_row
 from holdfast.reference.store import RowStore
@@ -185,14 +187,13 @@ def pooled_hidden_states(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
     `batch` is what `collate_anchors` returns. The gradient flows into the model where gradients are on.
     """
-    hidden = model(
+    hidden = last_hidden_states(
+        model,
         input_ids=batch["anchor_input_ids"],
         attention_mask=batch["anchor_attention_mask"],
-        logits_to_keep=1,
-        output_hidden_states=True,
         use_cache=False,
-    ).hidden_states[-1]
-    hidden = hidden if hidden.dtype == torch.float64 else hidden.float()  # (A, P, H)
+    )
+    hidden = at_least_float32(hidden)  # (A, P, H)
     weights = batch["anchor_pooled"].to(hidden.dtype)  # (A, P)
     return (hidden * weights.unsqueeze(-1)).sum(1) / weights.sum(1, keepdim=True)
 

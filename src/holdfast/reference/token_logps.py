@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from holdfast.data.collator import Example, RoleCollator, answer_span, examples_fingerprint, forward_inputs
 from holdfast.errors import HoldfastError
-from holdfast.losses.logprobs import answer_tokens
-from holdfast.models import Policy, evaluating, model_fingerprint
+from holdfast.forward import deferred_logits, evaluating
+from holdfast.losses.logprobs import answer_tokens, token_logps
+from holdfast.models import Policy, model_fingerprint
 from holdfast.reference.answers import batches_by_length
 from holdfast.reference.store import RowStore
 
@@ -68,10 +68,9 @@ def _score_batch(model: Policy, pad_token_id: int, examples: Sequence[Example]) 
     batch = {key: value.to(model.device) for key, value in RoleCollator(pad_token_id)(examples).items()}
     labels = batch["labels"]
     span = answer_span(labels)
+    tokens = answer_tokens(labels[:, -span:])
     with torch.no_grad(), evaluating(model):
-        logits = model(**forward_inputs(batch, span)).logits
-    tokens = answer_tokens(logits, labels[:, -span:])
-    logps = -F.cross_entropy(tokens.logits, tokens.labels, reduction="none")  # (N,), by row
+        logps = token_logps(deferred_logits(model, span, **forward_inputs(batch)), tokens)  # (N,), by row
     counts = torch.bincount(tokens.row, minlength=len(examples)).tolist()
     return [own.tolist() for own in logps.split(counts)]
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from holdfast.data.collator import Example, RoleCollator, answer_span, forward_inputs
+from holdfast.forward import deferred_logits
 from holdfast.losses.logprobs import mean_logps
 from holdfast.models import Policy
 
@@ -32,5 +33,5 @@ def row_losses(model: Policy, pad_token_id: int, examples: Sequence[Example]) ->
     batch = {key: value.to(model.device) for key, value in RoleCollator(pad_token_id)(examples).items()}
     labels = batch["labels"]
     span = answer_span(labels)
-    logits = model(**forward_inputs(batch, span)).logits
+    logits = deferred_logits(model, span, **forward_inputs(batch))
     return -mean_logps(logits, labels[:, -span:])

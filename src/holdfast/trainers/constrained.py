@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from holdfast.data.collator import Example, RoleCollator, answer_span, forward_inputs
+from holdfast.forward import deferred_logits
 from holdfast.losses.constrained import constrained_sft_loss
 from holdfast.models import Policy
 from holdfast.trainers.row_mean import RowMeanTrainer
@@ -71,13 +72,13 @@ class ConstrainedSFTTrainer(RowMeanTrainer):
             **kwargs,
         )
 
-    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The constrained loss of each row."""
         labels = inputs["labels"]
         span = answer_span(labels)
-        outputs = model(**forward_inputs(inputs, span))
+        logits = deferred_logits(model, span, **forward_inputs(inputs))
         loss = constrained_sft_loss(
-            outputs.logits, inputs["reference_logps"][:, -span:], labels[:, -span:], **asdict(self.settings)
+            logits, inputs["reference_logps"][:, -span:], labels[:, -span:], **asdict(self.settings)
         )
         self.record(model.training, role_loss=loss.role, token_weight=loss.weight)
-        return loss.total, outputs
+        return loss.total

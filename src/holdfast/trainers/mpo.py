@@ -72,10 +72,10 @@ class MPOTrainer(RowMeanTrainer):
             **kwargs,
         )
 
-    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The MPO loss of each pair."""
         settings = self.settings
-        logps, outputs = pair_logps(model, inputs)
+        logps = pair_logps(model, inputs)
         tokens = (logps.chosen_tokens, logps.rejected_tokens)
         normalise = settings.length_normalise
         gaps = reward_gaps(
@@ -98,7 +98,7 @@ class MPOTrainer(RowMeanTrainer):
             reference_target_gaps=own,
         )
         self.record(model.training, gap_loss=loss.gap, retention_loss=loss.retention, reward_gap=gaps)
-        return loss.total, outputs
+        return loss.total
 
     def _hidden_states(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """(B, S * H) of the policy and of the reference, for each row's dominant pair."""

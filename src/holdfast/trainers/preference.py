@@ -60,9 +60,9 @@ class PreferenceTrainer(RowMeanTrainer):
             **kwargs,
         )
 
-    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The chosen loss of each pair."""
-        logps, outputs = pair_logps(model, inputs)
+        logps = pair_logps(model, inputs)
         per_pair = self.loss(logps)
         gaps = reward_gaps(
             logps.policy_chosen_logps,
@@ -72,4 +72,4 @@ class PreferenceTrainer(RowMeanTrainer):
             length_normalise=True,
         )
         self.record(model.training, reward_gap=gaps, reward_accuracy=(gaps > 0).float())
-        return per_pair, outputs
+        return per_pair

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from holdfast.errors import HoldfastError
-from holdfast.losses.logprobs import at_least_float32
+from holdfast.losses.deferred import at_least_float32
 from holdfast.parameters.layers import decoder_layers
 
 ForwardHook = Callable[[nn.Module, tuple[Any, ...], Any], Any]

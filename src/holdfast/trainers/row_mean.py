@@ -44,8 +44,8 @@ class RowMeanTrainer(Trainer):
         return batches, self.accelerator.gather(rows).sum()
 
     @abstractmethod
-    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        """The losses (B,) of a micro-batch's rows, and the model's output."""
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The losses (B,) of a micro-batch's rows."""
 
     def compute_loss(
         self,
@@ -53,21 +53,20 @@ class RowMeanTrainer(Trainer):
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor | tuple[Tensor, Any]:
-        """Sum over this micro-batch's rows / rows of the whole step; the plain mean in evaluation."""
-        outputs: Any = None
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Sum over this micro-batch's rows / rows of the whole step; the plain mean in evaluation.
+
+        There is no output besides: logits are made for a few tokens at a time and not kept.
+        """
 
         def loss() -> Tensor:
-            nonlocal outputs
-            outputs = None  # a hook may compute the loss again: the first logits go, and the last call is logged
-            self._latest = {}
-            per_row, outputs = self.row_losses(model, inputs)
-            return self.reduced(per_row, num_items_in_batch)
+            self._latest = {}  # a hook may compute the loss again: the last call is logged
+            return self.reduced(self.row_losses(model, inputs), num_items_in_batch)
 
         total = self.loss_hook(model, loss) if self.loss_hook is not None and model.training else loss()
         for name, values in self._latest.items():
             self._terms[name].append(values)
-        return (total, outputs) if return_outputs else total
+        return (total, {}) if return_outputs else total
 
     def reduced(self, per_row: Tensor, rows_in_step: Tensor | int | None) -> Tensor:
         """Sum over this micro-batch's rows (B,) / rows of the whole step; the plain mean in evaluation."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from holdfast.data.collator import Example, RoleCollator, answer_span, forward_inputs
+from holdfast.forward import deferred_logits
+from holdfast.losses.deferred import DeferredLogits
 from holdfast.losses.sarft import Direction, SafeLoss, Span, sarft_loss
 from holdfast.models import Policy, Reference, reference_for
 from holdfast.trainers.row_mean import RowMeanTrainer
@@ -71,24 +73,25 @@ class SaRFTTrainer(RowMeanTrainer):
         if self.reference is not None:
             self.reference.to(self.args.device)
 
-    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Any]:
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The SaRFT loss of each row."""
         labels, mask, harmful = inputs["labels"], inputs["attention_mask"], inputs["harmful"]
-        whole_sequence = self.settings.kl_span == "sequence"
-        forward = forward_inputs(inputs, labels.shape[1] if whole_sequence else answer_span(labels))
-        outputs = model(**forward)
+        kept = labels.shape[1] if self.settings.kl_span == "sequence" else answer_span(labels)
+        forward = forward_inputs(inputs)
         loss = sarft_loss(
-            outputs.logits,
-            self._reference_logits(model, forward, harmful),
+            deferred_logits(model, kept, **forward),
+            self._reference_logits(model, kept, forward, harmful),
             labels,
             mask,
             harmful,
             **asdict(self.settings),
         )
         self.record(model.training, role_loss=loss.role, safety_loss=loss.safety, flagged_share=harmful.float())
-        return loss.total, outputs
+        return loss.total
 
-    def _reference_logits(self, model: nn.Module, forward: dict[str, Any], harmful: Tensor) -> Tensor | None:
+    def _reference_logits(
+        self, model: nn.Module, kept: int, forward: dict[str, Any], harmful: Tensor
+    ) -> DeferredLogits | None:
         """(F, K, V) logits of the frozen reference on the flagged rows, None where no row is flagged."""
         if self.reference is None:
             return None
@@ -100,5 +103,6 @@ class SaRFTTrainer(RowMeanTrainer):
         asked = harmful if harmful.any() else torch.arange(len(harmful), device=harmful.device) == 0
         inputs = {key: value[asked] if isinstance(value, Tensor) else value for key, value in forward.items()}
         with self.accelerator.autocast():
-            logits = self.reference.logits(model if sharded else self.accelerator.unwrap_model(model), **inputs)
+            policy = model if sharded else self.accelerator.unwrap_model(model)
+            logits = self.reference.logits(policy, kept, **inputs)
         return logits if harmful.any() else None

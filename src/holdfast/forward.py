@@ -1,0 +1,141 @@
+"""A causal model's forward pass without its logits: the hidden states, and the head that makes logits of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+
+from holdfast.losses.deferred import DeferredLogits, at_least_float32, deferred
+
+SAME_LOGITS = 0.02  # of the largest logit; half precision rounds by less
+
+
+class HeadShape(NamedTuple):
+    """What a model's forward does to its logits after the output layer."""
+
+    scale: float = 1.0  # they are multiplied with it (Cohere, Granite)
+    softcap: float | None = None  # c of c * tanh(logits / c) (Gemma-2 and later ones); None leaves them
+
+
+@dataclass(frozen=True, eq=False)
+class ModelHead:
+    """A model's output layer and what comes after it."""
+
+    project: Any  # the module
+    shape: HeadShape = HeadShape()
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """(n, V) logits of (n, H) hidden states, at least float32."""
+        weight = self.project.weight
+        # In mixed precision the body's output is in half precision and the weights are not.
+        mixed = weight.is_floating_point() and hidden.dtype != weight.dtype
+        with torch.autocast(hidden.device.type, dtype=hidden.dtype if mixed else None, enabled=mixed):
+            logits = at_least_float32(self.project(hidden))
+        if self.shape.scale != 1.0:
+            logits = logits * self.shape.scale
+        if self.shape.softcap is not None:
+            logits = self.shape.softcap * torch.tanh(logits / self.shape.softcap)
+        return logits
+
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        return self.project.out_features
+
+
+def inner_model(model: nn.Module) -> nn.Module:
+    """The transformers model itself, without wrappers for several devices and without a PeftModel around it."""
+    model = extract_model_from_parallel(model)
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def last_hidden_states(model: nn.Module, **inputs: Any) -> Tensor:
+    """(B, T, H) of the last layer after the final norm; the head makes no logits.
+
+    The whole model is called, wrappers and all, as its own forward would be.
+    """
+    captured: list[Tensor] = []
+
+    def capture(module: nn.Module, args: Any, output: Any) -> None:
+        captured.append(output.last_hidden_state)
+
+    inner: Any = inner_model(model)
+    handle = inner.get_decoder().register_forward_hook(capture)
+    try:
+        model(**inputs, logits_to_keep=torch.empty(0, dtype=torch.long, device=inputs["input_ids"].device))
+    finally:
+        handle.remove()
+    return captured[-1]
+
+
+def deferred_logits(model: nn.Module, kept: int, **inputs: Any) -> DeferredLogits:
+    """The logits (B, kept, V) of the last `kept` positions, computed only where a loss asks for them.
+
+    Where the head cannot be asked by itself (weights sharded over devices, or a model that does to its logits what is
+    not known here) they are computed now, in the model's own forward.
+
+    Args:
+        model: a causal language model, possibly with adapters, possibly wrapped for several devices.
+        kept: how many positions.
+        inputs: `input_ids` (B, T) and whatever else the model takes.
+    """
+    head = head_of(model)
+    if head is None:
+        return deferred(model(**inputs, logits_to_keep=kept).logits)
+    hidden = last_hidden_states(model, **inputs)
+    return DeferredLogits(hidden[:, -kept:], head, head.vocabulary)
+
+
+_SHAPES: WeakKeyDictionary[nn.Module, HeadShape | None] = WeakKeyDictionary()
+
+
+def head_of(model: nn.Module) -> ModelHead | None:
+    """The model's head; None where it cannot be asked by itself. Tried out once for each model."""
+    inner: Any = inner_model(model)
+    if _sharded(model):
+        return None
+    if inner not in _SHAPES:
+        _SHAPES[inner] = _checked_shape(inner)
+    shape = _SHAPES[inner]
+    return None if shape is None else ModelHead(inner.get_output_embeddings(), shape)
+
+
+def _sharded(model: nn.Module) -> bool:
+    """Whether a weight is whole only inside the model's own forward."""
+    inner: Any = inner_model(model)
+    weight = inner.get_output_embeddings().weight
+    fully_sharded = isinstance(model, FullyShardedDataParallel | FSDPModule)
+    return fully_sharded or hasattr(weight, "ds_id")  # DeepSpeed ZeRO-3 marks its parameters so
+
+
+def _checked_shape(inner: Any) -> HeadShape | None:
+    """What the config says, if hidden states then give the model's own logits."""
+    config = inner.config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1.0
+    divisor = getattr(config, "logits_scaling", None) or 1.0
+    shape = HeadShape(scale / divisor, getattr(config, "final_logit_softcapping", None))
+    probe = torch.zeros(1, 1, dtype=torch.long, device=inner.device)
+    with torch.no_grad(), evaluating(inner):
+        own = at_least_float32(inner(input_ids=probe, use_cache=False).logits[0])
+        hidden = last_hidden_states(inner, input_ids=probe, use_cache=False)[0]
+        ours = ModelHead(inner.get_output_embeddings(), shape)(hidden)
+    same = own.shape == ours.shape and (own - ours).abs().max() <= SAME_LOGITS * own.abs().max()
+    return shape if same else None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off inside the block."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
