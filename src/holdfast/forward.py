@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -29,14 +29,12 @@ class ModelHead:
     """A model's output layer and what comes after it."""
 
     project: Any  # the module
-    shape: HeadShape = HeadShape()
+    shape: HeadShape
+    autocast: torch.dtype | None = None  # the type that mixed precision computes in
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """(n, V) logits of (n, H) hidden states, at least float32."""
-        weight = self.project.weight
-        # In mixed precision the body's output is in half precision and the weights are not.
-        mixed = weight.is_floating_point() and hidden.dtype != weight.dtype
-        with torch.autocast(hidden.device.type, dtype=hidden.dtype if mixed else None, enabled=mixed):
+        with torch.autocast(hidden.device.type, self.autocast, enabled=self.autocast is not None):
             logits = at_least_float32(self.project(hidden))
         if self.shape.scale != 1.0:
             logits = logits * self.shape.scale
@@ -61,10 +59,18 @@ def last_hidden_states(model: nn.Module, **inputs: Any) -> Tensor:
 
     The whole model is called, wrappers and all, as its own forward would be.
     """
-    captured: list[Tensor] = []
+    return _body(model, **inputs)[0]
+
+
+def _body(model: nn.Module, **inputs: Any) -> tuple[Tensor, torch.dtype | None]:
+    """The hidden states, and the type that the model computed in where its forward is in mixed precision."""
+    captured: list[tuple[Tensor, torch.dtype | None]] = []
 
     def capture(module: nn.Module, args: Any, output: Any) -> None:
-        captured.append(output.last_hidden_state)
+        hidden = output.last_hidden_state
+        device = hidden.device.type
+        mixed = torch.is_autocast_enabled(device)
+        captured.append((hidden, torch.get_autocast_dtype(device) if mixed else None))
 
     inner: Any = inner_model(model)
     handle = inner.get_decoder().register_forward_hook(capture)
@@ -89,8 +95,8 @@ def deferred_logits(model: nn.Module, kept: int, **inputs: Any) -> DeferredLogit
     head = head_of(model)
     if head is None:
         return deferred(model(**inputs, logits_to_keep=kept).logits)
-    hidden = last_hidden_states(model, **inputs)
-    return DeferredLogits(hidden[:, -kept:], head, head.vocabulary)
+    hidden, autocast = _body(model, **inputs)
+    return DeferredLogits(hidden[:, -kept:], replace(head, autocast=autocast), head.vocabulary)
 
 
 _SHAPES: WeakKeyDictionary[nn.Module, HeadShape | None] = WeakKeyDictionary()

@@ -122,6 +122,7 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
         "activation_checkpointing": config.gradient_checkpointing,
         "bf16": config.bf16,
         "deepspeed": str(config.deepspeed) if config.deepspeed else None,
+        "train_sampling_strategy": "group_by_length",
         "seed": config.seed,
         "logging_steps": config.logging_steps,
         "save_steps": config.save_steps,

@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import Trainer
+
+from holdfast.trainers.batching import LengthGroupedSampler
 
 # Wraps the loss of a micro-batch in training: gets the model and a function that computes the loss (a scalar, with its
 # graph), which it may call as often as it likes, and returns what is to be minimised. Regularisers are such hooks.
@@ -34,6 +37,20 @@ class RowMeanTrainer(Trainer):
         self._latest: dict[str, Tensor] = {}  # of the micro-batch
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
+
+    @staticmethod
+    def row_tokens(example: Any) -> int:
+        """Length of an encoded row, by which rows are put into batches."""
+        return len(example["input_ids"])
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        """Our own where `train_sampling_strategy` is group_by_length."""
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length" or not hasattr(rows, "__len__"):
+            return super()._get_train_sampler(train_dataset)
+        at_once = self.args.train_batch_size * self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return LengthGroupedSampler([self.row_tokens(row) for row in rows], at_once, seed)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device

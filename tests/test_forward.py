@@ -1,0 +1,125 @@
+"""Hidden states and a head instead of logits: what the model itself would have said."""
+
+import copy
+
+import pytest
+import torch
+from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, GraniteForCausalLM
+
+from holdfast.data.collator import positions
+from holdfast.forward import deferred_logits, head_of, inner_model, last_hidden_states
+from holdfast.losses.logprobs import summed_logps
+from holdfast.models import AdaptersOff, LoraSettings, add_lora
+
+SMALL = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def inputs(vocabulary, rows=3, width=7):
+    ids = torch.randint(0, vocabulary, (rows, width), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions(mask), "use_cache": False}
+
+
+def check(model, **tolerance):
+    """Logits and gradients are those of the model's own forward."""
+    batch = inputs(model.config.get_text_config().vocab_size)
+    deferred = deferred_logits(model, 4, **batch)
+    ours = deferred.head(deferred.hidden)
+    plain = model(**batch, logits_to_keep=4).logits.float()
+    torch.testing.assert_close(ours, plain, **tolerance)
+    labels = batch["input_ids"].clone()
+    labels[:, :4] = -100
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    found, expected = (
+        torch.autograd.grad(summed_logps(logits, labels[:, -4:]).sum(), weights, allow_unused=True)
+        for logits in (deferred, plain)
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, **(tolerance or {"rtol": 1e-4, "atol": 1e-5}))
+
+
+def test_full(architecture):
+    model = architecture.model()
+    check(model)
+    assert head_of(model) is not None
+
+
+def test_adapters_on_the_head_and_off_again(architecture):
+    base = architecture.model()
+    head_of(base)  # known before the adapters come
+    model = add_lora(copy.deepcopy(base), LoraSettings(rank=2, target_modules=("q_proj", "lm_head")))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    check(model)
+    batch = inputs(base.config.vocab_size)
+    reference = AdaptersOff(model).logits(model, 4, **batch)
+    with torch.no_grad():
+        torch.testing.assert_close(reference.head(reference.hidden), base(**batch, logits_to_keep=4).logits)
+        assert (
+            model(**batch, logits_to_keep=4).logits - base(**batch, logits_to_keep=4).logits
+        ).abs().max() > 1e-3
+
+
+def test_half_precision_weights(architecture):
+    check(architecture.model().bfloat16(), rtol=0.05, atol=0.05)
+
+
+def test_mixed_precision(architecture):
+    """The body in half precision, as accelerate runs it, and the head asked outside of it."""
+    model = architecture.model()
+    batch = inputs(model.config.vocab_size)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        deferred = deferred_logits(model, 4, **batch)
+        plain = model(**batch, logits_to_keep=4).logits
+    assert deferred.head.autocast == torch.bfloat16
+    torch.testing.assert_close(deferred.head(deferred.hidden), plain.float(), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: CohereForCausalLM(CohereConfig(**SMALL, logit_scale=0.3)),
+        lambda: GraniteForCausalLM(GraniteConfig(**SMALL, logits_scaling=4.0)),
+    ],
+    ids=["cohere", "granite"],
+)
+def test_scaled_logits(build):
+    torch.manual_seed(0)
+    model = build()
+    check(model)
+    assert head_of(model).shape.scale != 1
+
+
+def test_a_model_that_changes_its_logits_otherwise_makes_them_itself(llama):
+    model = llama.model()
+    own = model.forward
+    model.forward = lambda *args, **kwargs: _shifted(own(*args, **kwargs))
+    assert head_of(model) is None
+    batch = inputs(model.config.vocab_size)
+    deferred = deferred_logits(model, 4, **batch)
+    torch.testing.assert_close(deferred.head(deferred.hidden), own(**batch, logits_to_keep=4).logits + 1.0)
+
+
+def _shifted(output):
+    output.logits = output.logits + 1.0
+    return output
+
+
+def test_hidden_states_are_those_after_the_final_norm(architecture):
+    model = architecture.model()
+    batch = inputs(model.config.vocab_size)
+    expected = model(**batch, output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(last_hidden_states(model, **batch), expected)
+    assert not inner_model(model).get_decoder()._forward_hooks  # nothing is left behind
