@@ -4,6 +4,10 @@ import copy
 
 import pytest
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from holdfast.data.collator import positions
@@ -123,3 +127,35 @@ def test_hidden_states_are_those_after_the_final_norm(architecture):
     expected = model(**batch, output_hidden_states=True).hidden_states[-1]
     torch.testing.assert_close(last_hidden_states(model, **batch), expected)
     assert not inner_model(model).get_decoder()._forward_hooks  # nothing is left behind
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrapper", ["data parallel", "data parallel, unused weights", "fully sharded"])
+def test_wrapped_for_several_devices(architecture, one_process, wrapper):
+    """Gradients of two steps are the plain model's; sharded weights are asked in the model's own forward."""
+    plain = architecture.model()
+    wrapped = copy.deepcopy(plain)
+    if wrapper == "fully sharded":
+        fully_shard(wrapped, mesh=init_device_mesh("cpu", (1,)))
+        assert head_of(wrapped) is None
+    else:
+        unused = wrapper.endswith("unused weights")
+        if unused:
+            wrapped.unused = torch.nn.Parameter(torch.ones(1))
+        wrapped = DistributedDataParallel(wrapped, find_unused_parameters=unused)
+    batch = inputs(plain.config.vocab_size)
+    labels = batch["input_ids"].clone()
+    labels[:, :4] = -100
+    for _ in range(2):
+        for model in (plain, wrapped):
+            summed_logps(deferred_logits(model, 4, **batch), labels[:, -4:]).sum().backward()
+    found = {name: weight.grad for name, weight in inner_model(wrapped).named_parameters()}
+    for name, weight in plain.named_parameters():
+        gradient = found[name].full_tensor() if isinstance(found[name], DTensor) else found[name]
+        torch.testing.assert_close(gradient, weight.grad, rtol=1e-4, atol=1e-5)
