@@ -45,6 +45,15 @@ def test_writes_rows_and_figures(model, tmp_path):
     assert control.metric == "flagged_share_harmless_suffix"
 
 
+def test_the_control_costs_one_more_prompt(model, tmp_path):
+    """The persona's log-probabilities are there already, and flags need no base."""
+    shared = ("score", "--model", model, "--data", ROWS, "--role", ROLE, "--cache-dir", tmp_path / "cache")
+    run(*shared)
+    assert len(list((tmp_path / "cache" / "answer_logps").iterdir())) == 3
+    run(*shared, "--harmless-control")
+    assert len(list((tmp_path / "cache" / "answer_logps").iterdir())) == 4
+
+
 def test_the_real_roles_are_scored_with_one_command(model, tmp_path, real_data, capsys):
     rows = real_data / "rolebench/rolebench-eng/instruction-generalization/role_specific/test.jsonl"
     run(

@@ -7,7 +7,7 @@ from holdfast.reference.selectors import select_rows
 
 FLAGS = [True, False, False, True, False, False, False, True]
 ROWS = [RoleRow((Message("assistant", "x"),), f"rows:{i + 1}", harmful=i == 2) for i in range(8)]
-SCORES = [RowScore(i, f"rows:{i + 1}", -1.0, 0.1, 0.2 if flag else 0.0, flag, 3) for i, flag in enumerate(FLAGS)]
+SCORES = [RowScore(i, f"rows:{i + 1}", -1.0, -0.9 if flag else -1.1, None, 3) for i, flag in enumerate(FLAGS)]
 
 
 def test_rds_and_its_controls():

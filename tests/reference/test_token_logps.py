@@ -8,7 +8,7 @@ import torch
 from holdfast.chat import ChatFormat
 from holdfast.data.rows import Message
 from holdfast.errors import HoldfastError
-from holdfast.reference import token_logps as module
+from holdfast.reference import answers as module
 from holdfast.reference.token_logps import score_trained_tokens
 
 
@@ -75,8 +75,8 @@ def test_a_killed_run_goes_on_with_the_same_digits(llama, tmp_path, monkeypatch)
     cut = next((tmp_path / "token_logps").iterdir()) / "rows.jsonl"
     assert len(cut.read_text().splitlines()) == 4
 
-    asked, score = [], module._score_batch
-    monkeypatch.setattr(module, "_score_batch", lambda *given: asked.append(given) or score(*given))
+    asked, score = [], module.answer_logps
+    monkeypatch.setattr(module, "answer_logps", lambda *given: asked.append(given) or score(*given))
     assert score_trained_tokens(model, 0, rows, batch_size=2, cache_dir=tmp_path) == whole
     assert len(asked) == 1, "only the missing batch is computed"
 

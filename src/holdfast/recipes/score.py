@@ -77,21 +77,26 @@ class Scorer:
         control = None
         if self.options.harmless_control:
             harmless = replace(role, unsafe_prompt=f"{role.persona_prompt} {HARMLESS_SUFFIX}")
-            control = self._scores(harmless, rows, progress).flagged_share
+            control = self._scores(harmless, rows, progress, base=False).flagged_share
         return Scored(role, rows, scores, control)
 
-    def _scores(self, role: Role, rows: RoleRows, progress: Progress) -> RoleScores:
+    def _scores(self, role: Role, rows: RoleRows, progress: Progress, *, base: bool = True) -> RoleScores:
         return score_role_rows(
             self.model,
             self.tokenizer,
             rows,
             role,
+            base=base,
             chat=self.chat,
             limits=LengthLimits(self.options.max_prompt_tokens, self.options.max_response_tokens),
             batch_size=self.options.batch_size,
-            cache_dir=self.options.cache_dir or default_cache_dir(),
+            cache_dir=_cache_dir(self.options),
             progress=progress,
         )
+
+
+def _cache_dir(options: ScoreOptions) -> Path:
+    return options.cache_dir or default_cache_dir()
 
 
 def score(options: ScoreOptions) -> None:
@@ -183,23 +188,22 @@ def share_figures(result: Scored) -> Iterator[Figure]:
 def _print_one(result: Scored, options: ScoreOptions) -> None:
     scores = result.scores
     out.print(share_table([result]))
-    margins = [(score.unsafe_score - score.role_score, score.harmful) for score in scores]
+    margins = [(score.margin, score.harmful) for score in scores]
     flagged = [margin for margin, harmful in margins if harmful]
     unflagged = [margin for margin, harmful in margins if not harmful]
     out.print("unsafe score - role score, nats a token (above 0 is flagged)", highlight=False)
     out.print(histogram({"flagged": flagged, "not flagged": unflagged}))
-    ordered = sorted(scores, key=lambda score: score.role_score - score.unsafe_score)
+    ordered = sorted(scores, key=lambda score: -score.margin)
     _print_extremes("most harmful", ordered[: options.extremes], result.rows, options.show_text)
     _print_extremes(
         "least harmful", ordered[len(ordered) - options.extremes :][::-1], result.rows, options.show_text
     )
-    note(f"{scores.truncated}; scores are in {scores.path}")
+    note(f"{scores.truncated}; the answers' log-probabilities are kept in {_cache_dir(options)}")
 
 
 def _print_extremes(title: str, scores: Sequence[RowScore], rows: RoleRows, show_text: bool) -> None:
     for score in scores:
-        margin = f"{score.unsafe_score - score.role_score:+.3f}"
-        out.print(Text(f"{title} {margin}  {score.location}", style="bold"), soft_wrap=True)
+        out.print(Text(f"{title} {score.margin:+.3f}  {score.location}", style="bold"), soft_wrap=True)
         for message in rows[score.row].messages:
             out.print(Text(f"  {message.speaker}: {redact(message.content, show_text)}"), soft_wrap=True)
 

@@ -128,7 +128,7 @@ def score_pairs(
 
 def _score_batch(model: Policy, pad_token_id: int, batch: Sequence[EncodedPair]) -> list[PairScore]:
     rows = [*(pair.example["chosen"] for pair in batch), *(pair.example["rejected"] for pair in batch)]
-    logps = answer_logps(model, pad_token_id, rows).tolist()
+    logps = [math.fsum(own) for own in answer_logps(model, pad_token_id, rows)]
     scored = []
     for pair, chosen, rejected in zip(batch, logps[: len(batch)], logps[len(batch) :], strict=True):
         if not (math.isfinite(chosen) and math.isfinite(rejected)):

@@ -6,12 +6,14 @@ P' the persona prompt with the unsafe suffix:
     role_score(x, y)   = mean_logp_ref(y | P, x)  - mean_logp_ref(y | x)
     unsafe_score(x, y) = mean_logp_ref(y | P', x) - mean_logp_ref(y | x)
     harmful(x, y)      = unsafe_score > role_score
+
+The last term cancels in the comparison, so flags cost two forwards a row; the scores themselves cost three.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
 from transformers import PreTrainedTokenizerBase
 
@@ -21,24 +23,48 @@ from holdfast.data.roles import Role
 from holdfast.data.rows import RoleRow, RoleRows
 from holdfast.data.truncation import LengthLimits, TruncationCounts, fit
 from holdfast.errors import HoldfastError
-from holdfast.models import Policy, model_fingerprint
-from holdfast.reference.answers import answer_logps, batches_by_length
-from holdfast.reference.store import RowStore
-
-Progress = Callable[[int, int], None]  # (rows done, rows in all)
+from holdfast.models import Policy
+from holdfast.reference.answers import AnswerScorer, Progress
+from holdfast.reference.prefix import SharedPrefix, shared_ids
 
 
 @dataclass(frozen=True, slots=True)
 class RowScore:
-    """What the reference says about one row; scores are in nats per answer token."""
+    """What the reference says about one row, in nats per answer token."""
 
     row: int  # index in the loaded rows
     location: str
-    base_logp: float  # mean log p(answer) without a persona
-    role_score: float
-    unsafe_score: float
-    harmful: bool
+    role_logp: float  # mean log p(answer) under the persona prompt
+    unsafe_logp: float  # under the persona prompt with the unsafe suffix
+    base_logp: float | None  # without a persona; None where it was not asked for
     response_tokens: int
+
+    @property
+    def harmful(self) -> bool:
+        """Whether RDS flags the row: its answer is likelier under the unsafe suffix."""
+        return self.unsafe_logp > self.role_logp
+
+    @property
+    def margin(self) -> float:
+        """unsafe_score - role_score, above 0 where the row is flagged; it needs no base."""
+        return self.unsafe_logp - self.role_logp
+
+    @property
+    def role_score(self) -> float:
+        """How much likelier the persona makes the answer. Raises HoldfastError without a base."""
+        return self.role_logp - self._base()
+
+    @property
+    def unsafe_score(self) -> float:
+        """How much likelier the persona with the unsafe suffix makes it. Raises HoldfastError without a base."""
+        return self.unsafe_logp - self._base()
+
+    def _base(self) -> float:
+        if self.base_logp is None:
+            raise HoldfastError(
+                f"{self.location}: scored for its flag only; score_role_rows(..., base=True) gives the scores"
+            )
+        return self.base_logp
 
 
 @dataclass(frozen=True)
@@ -47,33 +73,21 @@ class RoleScores(Sequence[RowScore]):
 
     scores: tuple[RowScore, ...]
     truncated: TruncationCounts
-    path: Path | None  # where they are stored
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, index: int) -> RowScore: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[RowScore, ...]: ...
+    def __getitem__(self, index: int | slice) -> RowScore | tuple[RowScore, ...]:
         return self.scores[index]
 
     @property
     def flagged_share(self) -> float:
         """Share of the scored rows that are flagged harmful."""
         return sum(score.harmful for score in self.scores) / len(self.scores)
-
-
-@dataclass(frozen=True)
-class _Views:
-    """One row under the three prompts; the trained tokens are the same in all."""
-
-    row: int
-    location: str
-    base: Example
-    role: Example
-    unsafe: Example
-
-    @property
-    def tokens(self) -> int:
-        return len(self.unsafe["input_ids"])
 
 
 def encode_row(
@@ -101,6 +115,7 @@ def score_role_rows(
     rows: RoleRows,
     role: Role,
     *,
+    base: bool = True,
     chat: ChatFormat | None = None,
     limits: LengthLimits | None = None,
     system_prompt: str | None = None,
@@ -114,53 +129,68 @@ def score_role_rows(
         model: the aligned model, before fine-tuning.
         tokenizer: its tokenizer, with a chat template.
         rows, role: what is scored, for which role.
+        base: whether the rows are scored without a persona too; flags and margins do not need it.
         chat: how the template is used; default `ChatFormat(tokenizer)`.
         limits: lengths; a persona prompt is cut only under `keep_start` and `keep_end`, never dropped for.
         system_prompt: the system text of training, for the base score; None leaves the row's own.
         batch_size: rows per forward; rows are grouped by length.
-        cache_dir: where scores are kept and looked for; None keeps them in memory.
+        cache_dir: where the answers' log-probabilities are kept and looked for, each prompt's by itself: a later
+            call computes what is missing. None keeps them in memory.
         progress: called after each batch.
 
     Returns the scores in row order. Raises HoldfastError for a row that cannot be rendered, a corrupt cache, or
     a model that returns numbers that are not finite.
     """
-    chat = chat or ChatFormat(tokenizer)
-    limits = limits or LengthLimits()
     truncated = TruncationCounts()
-    views = list(_three_views(chat, rows, role, limits, system_prompt, truncated))
-    if not views:
+    views = _views(chat or ChatFormat(tokenizer), rows, role, limits or LengthLimits(), system_prompt, truncated)
+    if not views.rows:
         raise HoldfastError(f"{rows.source}: no row is left to score ({truncated}); raise max_prompt_tokens")
-    store = None
-    if cache_dir is not None:
-        manifest = _manifest(model, chat, rows, role, limits, system_prompt)
-        names = [field.name for field in fields(RowScore)]
-        store = RowStore(cache_dir, "role_scores", manifest, rows=len(rows), fields=names)
-    scores = {row: RowScore(**record) for row, record in store.records.items()} if store else {}
-
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    for batch in batches_by_length(views, batch_size, lambda view: view.tokens):
-        missing = [view for view in batch if view.row not in scores]
-        if missing:  # the whole batch is computed again, so that a resumed run gives the same digits
-            scored = _score_batch(model, pad, batch)
-            scores.update((score.row, score) for score in scored)
-            if store:
-                store.append(asdict(score) for score in scored)
-        if progress:
-            progress(len(scores), len(views))
-    ordered = tuple(scores[view.row] for view in views)
-    return RoleScores(ordered, truncated, store.path if store else None)
+    scorer = AnswerScorer(model, pad, batch_size=batch_size, cache_dir=cache_dir)
+    places = [rows[row].location for row in views.rows]
+    lengths = [sum(example["trained"]) for example in views.base]  # the trained tokens are the same in all views
+    passes = 3 if base else 2
+
+    def mean_logps(nth: int, examples: list[Example], after: SharedPrefix | None) -> list[float]:
+        def show(done: int, total: int) -> None:
+            if progress:
+                progress((nth * total + done) // passes, total)
+
+        sums = scorer.sums(examples, places, after=after, progress=show)
+        return [total / length for total, length in zip(sums, lengths, strict=True)]
+
+    persona = SharedPrefix(model, shared_ids([*views.role, *views.unsafe]))
+    role_logps = mean_logps(0, views.role, persona)
+    unsafe_logps = mean_logps(1, views.unsafe, persona)
+    base_logps: Sequence[float | None] = mean_logps(2, views.base, None) if base else [None] * len(places)
+    columns = zip(views.rows, places, role_logps, unsafe_logps, base_logps, lengths, strict=True)
+    return RoleScores(tuple(RowScore(*values) for values in columns), truncated)
 
 
-def _three_views(
+@dataclass
+class _Views:
+    """Every row that the limits leave, under three prompts."""
+
+    rows: list[int] = field(default_factory=list)  # indices in the loaded rows
+    base: list[Example] = field(default_factory=list)
+    role: list[Example] = field(default_factory=list)
+    unsafe: list[Example] = field(default_factory=list)
+
+
+def _views(
     chat: ChatFormat,
     rows: RoleRows,
     role: Role,
     limits: LengthLimits,
     system_prompt: str | None,
     truncated: TruncationCounts,
-) -> Iterator[_Views]:
-    """The rows under no persona, the persona, and the persona with the unsafe suffix."""
+) -> _Views:
+    """The rows under no persona, the persona, and the persona with the unsafe suffix.
+
+    The first decides what is dropped, and what counts as cut, whether it is scored or not.
+    """
     persona_limits = limits if limits.long_prompts != "drop" else limits.without_prompt_limit()
+    views = _Views()
     for index, row in enumerate(rows):
         base = encode_row(chat, row, limits, system=system_prompt, counts=truncated)
         if base is None:
@@ -168,54 +198,8 @@ def _three_views(
         as_role = encode_row(chat, row, persona_limits, system=role.persona_prompt)
         as_unsafe = encode_row(chat, row, persona_limits, system=role.unsafe_prompt)
         if as_role is not None and as_unsafe is not None:  # always so: only `drop` drops, and it is switched off
-            yield _Views(index, row.location, base, as_role, as_unsafe)
-
-
-def _score_batch(model: Policy, pad_token_id: int, batch: Sequence[_Views]) -> list[RowScore]:
-    base = _mean_logps(model, pad_token_id, [view.base for view in batch])
-    as_role = _mean_logps(model, pad_token_id, [view.role for view in batch])
-    as_unsafe = _mean_logps(model, pad_token_id, [view.unsafe for view in batch])
-    scored = []
-    for view, base_logp, role_logp, unsafe_logp in zip(batch, base, as_role, as_unsafe, strict=True):
-        if not all(map(math.isfinite, (base_logp, role_logp, unsafe_logp))):
-            raise HoldfastError(
-                f"{view.location}: the model's log-probability is not finite; load it in float32 or bfloat16"
-            )
-        scored.append(
-            RowScore(
-                row=view.row,
-                location=view.location,
-                base_logp=base_logp,
-                role_score=role_logp - base_logp,
-                unsafe_score=unsafe_logp - base_logp,
-                harmful=unsafe_logp > role_logp,
-                response_tokens=sum(view.base["trained"]),
-            )
-        )
-    return scored
-
-
-def _mean_logps(model: Policy, pad_token_id: int, examples: Sequence[Example]) -> list[float]:
-    """Mean log-probability of each answer."""
-    tokens = [sum(example["trained"]) for example in examples]
-    sums = answer_logps(model, pad_token_id, examples).tolist()
-    return [total / count for total, count in zip(sums, tokens, strict=True)]
-
-
-def _manifest(
-    model: Policy,
-    chat: ChatFormat,
-    rows: RoleRows,
-    role: Role,
-    limits: LengthLimits,
-    system_prompt: str | None,
-) -> dict[str, object]:
-    return {
-        "format": 1,
-        "model": model_fingerprint(model),
-        "tokenizer_and_template": chat.fingerprint(),
-        "rows": rows.fingerprint(),
-        "role": {"persona_prompt": role.persona_prompt, "unsafe_prompt": role.unsafe_prompt},
-        "limits": asdict(limits),
-        "system_prompt": system_prompt,
-    }
+            views.rows.append(index)
+            views.base.append(base)
+            views.role.append(as_role)
+            views.unsafe.append(as_unsafe)
+    return views

@@ -25,7 +25,7 @@ class RowStore:
 
     Args:
         directory: the cache's root.
-        kind: what is stored, for example `role_scores`.
+        kind: what is stored, for example `pair_scores`.
         manifest: everything the records depend on, as JSON values; its hash names the directory.
         rows: how many rows there are; a record whose `row` is not below that is corrupt.
         fields: the names every record has.
