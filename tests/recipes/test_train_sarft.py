@@ -311,3 +311,25 @@ def test_two_processes_are_one(llama, tmp_path):
         "flagged_share",
     ):  # transformers' train_loss is the first process's own
         assert metrics[0][name] == pytest.approx(metrics[1][name], rel=1e-3)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_the_reference_s_likeliest_tokens_instead_of_a_reference(saved_model, tmp_path, tuning):
+    """All of them give the plain run's weights; a few other ones; mse cannot be had."""
+    results = {}
+    vocabulary = len(load_tokenizer(str(saved_model)))
+    for k in (None, vocabulary, 8):
+        config = write_config(
+            tmp_path / f"{k}.yaml",
+            model=saved_model,
+            output_dir=tmp_path / f"out_{k}",
+            selector="all",
+            tuning=tuning,
+            training_arguments={"optim": "sgd"},  # AdamW's first steps would blow rounding up
+        )
+        run("train-sarft", config, *(() if k is None else ("--reference-top-k", k)))
+        results[k] = final_weights(tmp_path / f"out_{k}")
+    for name, weight in results[None].items():
+        torch.testing.assert_close(results[vocabulary][name], weight, rtol=0, atol=1e-5)
+    assert any(not torch.equal(results[8][name], weight) for name, weight in results[None].items())
+    assert holdfast("train-sarft", tmp_path / "8.yaml", "--reference-top-k", 8, "--safe-loss", "mse") == 2

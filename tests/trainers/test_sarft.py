@@ -8,8 +8,10 @@ from transformers import TrainerCallback, TrainingArguments
 from holdfast.chat import ChatFormat
 from holdfast.data.collator import RoleCollator
 from holdfast.data.rows import Message
+from holdfast.errors import HoldfastError
 from holdfast.losses.sarft import sarft_loss
 from holdfast.models import AdaptersOff, FrozenCopy, LoraSettings, add_lora
+from holdfast.reference.top_k import with_reference_top_k
 from holdfast.trainers.sarft import SaRFTSettings, SaRFTTrainer
 
 SETTINGS = SaRFTSettings(beta=0.5)
@@ -259,3 +261,88 @@ def test_anchor_holds_the_model_nearer_to_the_reference(llama, tmp_path):
         built.compute_loss(built.model.eval(), batch)
         ends.append(torch.cat(built._terms["eval_safety_loss"]).mean().item())
     assert ends[1] < 0.5 * ends[0]
+
+
+# --- what the reference says, kept instead of a reference
+
+REVERSE = SaRFTSettings(beta=0.5, kl_direction="reverse")
+FIRST = SaRFTSettings(beta=0.5, kl_first_tokens=2)
+
+
+def with_top_k(architecture, cache, k, settings=SETTINGS, rows=8):
+    """Rows with what the model that is trained said before."""
+    tokenizer, model = architecture.tokenizer(), architecture.model()
+    return with_reference_top_k(
+        model,
+        tokenizer.pad_token_id,
+        examples(tokenizer, rows),
+        k or model.config.vocab_size,
+        span=settings.kl_span,
+        first_tokens=settings.kl_first_tokens,
+        cache_dir=cache,
+        batch_size=3,
+    )
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, OFFICIAL, REVERSE, FIRST])
+def test_all_tokens_kept_are_a_frozen_copy(architecture, tmp_path, settings):
+    """Three optimiser steps: the first alone would not do, since at its start the divergence is 0."""
+    options = {"settings": settings, "num_train_epochs": 3, "per_device_train_batch_size": 4, "logging_steps": 1}
+    dataset = with_top_k(architecture, tmp_path / "cache", None, settings)
+    copied = trainer(architecture, tmp_path / "copied", **options)
+    kept = trainer(architecture, tmp_path / "kept", dataset=dataset, **options)
+    assert isinstance(copied.reference, FrozenCopy)
+    assert kept.reference is None
+    for built in (copied, kept):
+        # The first AdamW step divides the gradient by its own size, which blows rounding up: plain SGD shows it.
+        built.optimizer = torch.optim.SGD(built.model.parameters(), lr=1e-2)
+        built.train()
+    safety = [[entry["safety_loss"] for entry in built.state.log_history[:-1]] for built in (copied, kept)]
+    assert safety[0][-1] > 1e-3
+    assert safety[1] == pytest.approx(safety[0], rel=1e-3, abs=1e-5)
+    assert_same(weights(copied.model), weights(kept.model), atol=1e-5)
+
+
+def test_few_tokens_kept_hold_the_model_too(llama, tmp_path):
+    """With adapters as well; and never by more than the whole divergence."""
+    dataset = with_top_k(llama, tmp_path / "cache", 64)
+    ends = []
+    for beta in (0.0, 20.0):
+        settings = SaRFTSettings(beta=beta)
+        options = {"lora": True, "num_train_epochs": 6, "learning_rate": 2e-2}
+        built = trainer(llama, tmp_path, dataset=dataset, settings=settings, **options)
+        assert built.reference is None
+        built.train()
+        built.settings = SaRFTSettings(beta=1.0)
+        batch = RoleCollator(llama.tokenizer().pad_token_id)(dataset)
+        divergences = []
+        for reference in (None, FrozenCopy(llama.model())):
+            built.reference = reference
+            built._terms.clear()
+            built.compute_loss(built.model.eval(), batch)
+            divergences.append(torch.cat(built._terms["eval_safety_loss"]))
+        kept, whole = divergences
+        assert (kept <= whole + 1e-6).all()
+        ends.append(whole.mean().item())
+    assert ends[1] < 0.5 * ends[0]
+
+
+def test_batches_of_unflagged_rows_and_beta_zero_need_no_values(llama, tmp_path):
+    dataset = with_top_k(llama, tmp_path / "cache", 8)
+    built = trainer(llama, tmp_path, dataset=dataset)
+    unflagged = [row for row in dataset if not row["harmful"]]
+    batch = RoleCollator(llama.tokenizer().pad_token_id)
+    plain = trainer(llama, tmp_path, dataset=unflagged)
+    assert built.compute_loss(built.model, batch(unflagged)) == plain.compute_loss(plain.model, batch(unflagged))
+    free = trainer(llama, tmp_path, dataset=dataset, settings=SaRFTSettings(beta=0.0))
+    all_unflagged = [row | {"harmful": False} for row in dataset]
+    assert free.compute_loss(free.model, batch(dataset)) == plain.compute_loss(plain.model, batch(all_unflagged))
+
+
+def test_half_of_the_rows_scored_and_mse_are_refused(llama, tmp_path):
+    dataset = with_top_k(llama, tmp_path / "cache", 8)
+    half = [row if i else examples(llama.tokenizer())[0] for i, row in enumerate(dataset)]
+    with pytest.raises(HoldfastError, match="3 of 4 flagged rows have reference_top_k"):
+        trainer(llama, tmp_path, dataset=half)
+    with pytest.raises(HoldfastError, match="safe_loss mse needs the reference's whole distribution"):
+        trainer(llama, tmp_path, dataset=dataset, settings=SaRFTSettings(beta=0.5, safe_loss="mse"))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from holdfast.losses.logprobs import IGNORED
+from holdfast.losses.top_k import TopKLogps
 
 
 class Example(TypedDict, total=False):
@@ -17,12 +18,15 @@ class Example(TypedDict, total=False):
 
     `reference_logps`: the frozen reference's log-probability of each trained token, where a loss needs them
     (`reference.token_logps`); either every row of a batch has them or none.
+    `reference_top_k`: reads what the reference says at the row's anchored positions (`reference.top_k`); either every
+    flagged row has it or none.
     """
 
     input_ids: list[int]
     trained: list[bool]
     harmful: bool
     reference_logps: list[float]
+    reference_top_k: Callable[[], TopKLogps]
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class RoleCollator:
         row            [0, 1]
     Where the rows have `reference_logps`, [-0.5] and [-2.0], these stand at their tokens' positions:
         reference_logps [[0, 0, -0.5], [0, 0, -2.0]]
+    Where flagged rows have `reference_top_k`, of M positions in all, these are joined in the rows' order:
+        top_k_tokens (M, k), top_k_logps (M, k), top_k_rest (M,)
     """
 
     pad_token_id: int
@@ -64,7 +70,25 @@ class RoleCollator:
         }
         if "reference_logps" in examples[0]:
             batch["reference_logps"] = _at_trained_tokens(examples, width)
-        return batch
+        return batch | _joined_top_k(examples)
+
+
+def _joined_top_k(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """The flagged rows' `reference_top_k` as tensors (M, ...); empty where there are none."""
+    rows = [
+        example["reference_top_k"]()
+        for example in examples
+        if example.get("harmful", False) and "reference_top_k" in example
+    ]
+    columns = zip(TopKLogps._fields, zip(*rows, strict=True), strict=True) if rows else ()
+    return {f"top_k_{name}": torch.cat(values) for name, values in columns}
+
+
+def top_k_in(batch: Mapping[str, Tensor]) -> TopKLogps | None:
+    """The `reference_top_k` of a batch's flagged rows; None where there are none."""
+    if "top_k_tokens" not in batch:
+        return None
+    return TopKLogps(*(batch[f"top_k_{name}"] for name in TopKLogps._fields))
 
 
 def _at_trained_tokens(examples: Sequence[Example], width: int) -> Tensor:

@@ -5,17 +5,21 @@ of that size. Here only the tokens that a loss asks for get logits, a chunk at a
 for the backward pass, and those beyond a fixed size are computed again there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 Head = Callable[[Tensor], Tensor]  # (n, H) hidden states to (n, V) logits, at least float32
 
-CHUNK_BYTES = 2**26  # float32 logits that are made at once
-KEPT_BYTES = 2**28  # of them stay for the backward pass; what is beyond is computed again
+KEPT_BYTES = (
+    2**28
+)  # of float32 tensors (n, V) that may stay for the backward pass; what is beyond is computed again
+CHUNK_BYTES = 2**26  # of logits that are made at once where not all are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,25 +62,51 @@ def deferred(logits: Logits) -> DeferredLogits:
 
 
 def over_tokens(
-    function: Callable[..., Tensor], tensors: Sequence[Tensor], *, vocabulary: int, copies: int = 1
+    function: Callable[[int, int], Tensor], tokens: int, *, vocabulary: int, copies: int = 1
 ) -> Tensor:
-    """`function(*tensors)`, a chunk of tokens at a time: the same values and gradients in bounded memory.
+    """`function(0, tokens)`, in chunks where that would take much memory: the same values and gradients.
+
+    One chunk is best where it can be: each has a whole gradient of the head's weights, and all of them are added up.
 
     Args:
-        function: of slices (n, ...) of the tensors; returns (n, ...), one entry a token that depends on it alone.
-        tensors: each (N, ...).
+        function: of a range of tokens, start and stop; returns (n, ...), one entry a token that depends on it alone.
+        tokens: N.
         vocabulary: V; the function makes tensors (n, V).
         copies: how many of these it keeps for the backward pass.
     """
-    tokens = len(tensors[0])
     token_bytes = 4 * vocabulary * copies
-    chunks = max(1, -(-tokens * token_bytes // CHUNK_BYTES))
+    training = torch.is_grad_enabled()
+    if training and tokens * token_bytes <= KEPT_BYTES:
+        return function(0, tokens)
+    chunk = max(1, CHUNK_BYTES // token_bytes)
     results = []
-    kept = 0
-    for own in zip(*(tensor.tensor_split(chunks) for tensor in tensors), strict=True):
-        kept += len(own[0]) * token_bytes
-        if torch.is_grad_enabled() and kept > KEPT_BYTES:
-            results.append(checkpoint(function, *own, use_reentrant=False, preserve_rng_state=False))
+    for start in range(0, max(tokens, 1), chunk):
+        stop = min(start + chunk, tokens)
+        if training and stop * token_bytes > KEPT_BYTES:
+            results.append(checkpoint(function, start, stop, use_reentrant=False, preserve_rng_state=False))
         else:
-            results.append(function(*own))
+            results.append(function(start, stop))
     return torch.cat(results)
+
+
+class _NegativeLogps(torch.autograd.Function):
+    """-log p(label) of logits (n, V); its backward makes one tensor of their size, torch's cross-entropy two."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        logps = logits.log_softmax(-1)
+        ctx.save_for_backward(logps, labels)
+        return -logps.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        logps, labels = ctx.saved_tensors
+        gradient = gradient.unsqueeze(1)
+        by_logits = logps.exp().mul_(gradient)  # p - 1 at the label, p elsewhere
+        return by_logits.scatter_add_(1, labels.unsqueeze(1), -gradient), None
+
+
+def negative_logps(logits: Tensor, labels: Tensor) -> Tensor:
+    """(n,) -log p(label), of logits (n, V), at least float32, and labels (n,)."""
+    return _NegativeLogps.apply(logits, labels)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from holdfast.losses.deferred import Logits, deferred, over_tokens
+from holdfast.losses.deferred import Logits, deferred, negative_logps, over_tokens
 
 IGNORED = -100  # the label of a token that is not trained, as in torch.nn.functional.cross_entropy
 
@@ -43,11 +43,12 @@ def answer_tokens(labels: Tensor) -> AnswerTokens:
 def token_logps(logits: Logits, tokens: AnswerTokens) -> Tensor:
     """(N,) log p(token) of each of the tokens, at least float32. `logits` are (B, K, V)."""
     policy = deferred(logits)
+    hidden = policy.at(tokens.place)
 
-    def negative(hidden: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(policy.head(hidden), labels, reduction="none")
+    def negative(start: int, stop: int) -> Tensor:
+        return negative_logps(policy.head(hidden[start:stop]), tokens.labels[start:stop])
 
-    return -over_tokens(negative, (policy.at(tokens.place), tokens.labels), vocabulary=policy.vocabulary)
+    return -over_tokens(negative, len(hidden), vocabulary=policy.vocabulary)
 
 
 def summed_by_row(values: Tensor, row: Tensor, rows: int) -> Tensor:

@@ -31,7 +31,9 @@ from holdfast.parameters import (
 )
 from holdfast.reference.rds import Progress, RoleScores, encode_row, score_role_rows
 from holdfast.reference.selectors import NEEDS_SCORES, Selector, select_rows
+from holdfast.reference.store import default_cache_dir
 from holdfast.reference.token_logps import score_trained_tokens
+from holdfast.reference.top_k import with_reference_top_k
 from holdfast.selection import RANKINGS, Ranking, flag_top, rank_rows, ranking_settings
 from holdfast.trainers.constrained import ConstrainedSettings, ConstrainedSFTTrainer
 from holdfast.trainers.regularisers import Perturbation, Proximal
@@ -57,6 +59,7 @@ class RoleMethod:
     kl_direction: Direction = "forward"
     safe_loss: SafeLoss = "kl"
     kl_first_tokens: int | None = None
+    reference_top_k: int | None = None
     answer_preview: Literal["none", "real", "virtual"] = "none"
     preview_tokens: int = REAL_TOKENS
     preview_prefix: str = VIRTUAL_PREFIX
@@ -141,6 +144,8 @@ def role_examples(
     trained += _mixed_in(method, chat, data, preparation, round(method.safety_share * len(kept)))
     if method.role_loss == "constrained":
         trained = _with_reference_logps(model, chat, trained, preparation)
+    if method.reference_top_k is not None and method.anchors:
+        trained = _with_reference_top_k(method.reference_top_k, method, model, chat, trained, preparation)
     return RoleExamples(trained, sum(flags) / len(flags), counts)
 
 
@@ -250,6 +255,7 @@ def rds_scores(model: Policy, chat: ChatFormat, data: RoleData, preparation: Pre
             chat.tokenizer,
             data.rows,
             data.role,
+            base=False,
             chat=chat,
             limits=preparation.limits,
             system_prompt=preparation.system_prompt,
@@ -284,6 +290,28 @@ def _with_reference_logps(
             progress=progress,
         )
     return [{**example, "reference_logps": own} for example, own in zip(examples, logps, strict=True)]
+
+
+def _with_reference_top_k(
+    k: int,
+    method: RoleMethod,
+    model: Policy,
+    chat: ChatFormat,
+    examples: Sequence[Example],
+    preparation: Preparation,
+) -> list[Example]:
+    with preparation.progress("keeping the reference") as progress:
+        return with_reference_top_k(
+            model,
+            chat.tokenizer.pad_token_id or 0,
+            examples,
+            k,
+            span=method.kl_span,
+            first_tokens=method.kl_first_tokens,
+            cache_dir=preparation.cache_dir or default_cache_dir(),
+            batch_size=preparation.batch_size,
+            progress=progress,
+        )
 
 
 # --- parameters

@@ -155,6 +155,12 @@ class SaRFTConfig(TrainingConfig):
     kl_first_tokens: int | None = Field(
         None, gt=0, description="only the first so many positions of a row's span are anchored; null: all (ours)"
     )
+    reference_top_k: int | None = Field(
+        None,
+        gt=0,
+        description="keep the aligned model's so many likeliest tokens of each anchored position on disk, instead of "
+        "a copy of it in memory (full) or a second forward (adapters); null: the whole distribution (ours)",
+    )
 
     safety_data: str | None = Field(
         None,
@@ -242,6 +248,8 @@ class SaRFTConfig(TrainingConfig):
         anchored = self.selector != "none" and self.flagged_rows == "anchor" and self.beta > 0
         if self.role_loss == "constrained" and anchored:
             raise ValueError("role_loss constrained has no divergence to anchor with; set selector to none")
+        if self.reference_top_k is not None and self.safe_loss == "mse":
+            raise ValueError("safe_loss mse needs the whole distribution; set reference_top_k to null")
         if isinstance(self.frozen_layers, tuple) and not 0 <= self.frozen_layers[0] <= self.frozen_layers[1]:
             raise ValueError(f"frozen_layers {list(self.frozen_layers)}: give [first, last], counted from 0")
         return self
