@@ -1,17 +1,17 @@
 """MPOTrainer: Multilingual reward gaP Optimization, with no reference model in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from holdfast.data.pair_collator import Anchors, PairCollator, PairExample
+from holdfast.data.pair_collator import Anchors, PairCollator, PairExample, shared_tokens
 from holdfast.losses.mpo import mpo_loss, reward_gaps
 from holdfast.models import Policy
 from holdfast.reference.pairs import pooled_hidden_states
-from holdfast.trainers.pairs import pair_logps
+from holdfast.trainers.pairs import longest_sharing, pair_logps
 from holdfast.trainers.row_mean import RowMeanTrainer
 
 Gap = Literal["simpo", "dpo"]
@@ -63,14 +63,21 @@ class MPOTrainer(RowMeanTrainer):
         **kwargs: Any,
     ):
         self.settings = settings
+        collator = PairCollator(pad_token_id, anchors if settings.retention_weight else None)
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            data_collator=PairCollator(pad_token_id, anchors if settings.retention_weight else None),
+            data_collator=collator,
             **kwargs,
         )
+        self.data_collator = replace(collator, longest_sharing=longest_sharing(model, pad_token_id))
+
+    @staticmethod
+    def row_tokens(example: PairExample) -> int:
+        """Length of a pair, by which pairs are put into batches."""
+        return shared_tokens(example)
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The MPO loss of each pair."""

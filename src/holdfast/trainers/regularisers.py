@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from holdfast.errors import HoldfastError
+from holdfast.forward import unwrapped
 from holdfast.losses.deferred import at_least_float32
 from holdfast.parameters.layers import decoder_layers
 
@@ -48,7 +48,7 @@ class Perturbation:
 
     def __call__(self, model: nn.Module, loss: Callable[[], Tensor]) -> Tensor:
         """The perturbed loss, with its graph."""
-        layers = decoder_layers(extract_model_from_parallel(model))
+        layers = decoder_layers(unwrapped(model))
         shifts = iter(self._shifts(model, layers, loss))
 
         def shift(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -173,7 +173,7 @@ class Proximal(TrainerCallback):
 
     def half_squared_distance(self, model: nn.Module) -> Tensor:
         """||W - W_aligned||^2 / 2 over the trained weights, a scalar with its graph."""
-        model = extract_model_from_parallel(model)
+        model = unwrapped(model)
         parameters = dict(model.named_parameters())
         terms = []
         for name, aligned in self._aligned.items():
