@@ -6,8 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 .PHONY: demo test slow check docs clean
 
 demo: .venv/.ready
-	$(BIN)/holdfast demo sarft --output-dir runs/demo
-	$(BIN)/holdfast demo mpo --output-dir runs/demo-mpo
+	$(BIN)/holdfast demo both
 
 test: .venv/.ready-dev
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal

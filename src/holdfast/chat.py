@@ -139,8 +139,10 @@ class ChatFormat:
         """Tokens of the conversation, the assistant's turns with their end of turn marked as trained."""
         input_ids: list[int] = []
         trained: list[bool] = []
-        for segment in self.segments(messages, system=system):
-            ids = self._tokens(segment.text)
+        segments = self.segments(messages, system=system)
+        texts = [segment.text for segment in segments]  # one call: it costs more than the few tokens
+        tokens = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        for segment, ids in zip(segments, tokens, strict=True):
             input_ids += ids
             trained += [segment.trained] * len(ids)
         return EncodedRow(input_ids, trained)

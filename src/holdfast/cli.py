@@ -622,7 +622,7 @@ def demo_commands() -> None:
     show_default=True,
     help="base models, results.jsonl and index.html go here; what is there already is not run again",
 )
-@click.option("--seeds", type=click.IntRange(min=1), help="how many base models [default: 4]")
+@click.option("--seeds", type=click.IntRange(min=1), help="how many base models [default: 3]")
 @click.option("--workers", type=click.IntRange(min=1), help="processes [default: the machine's cores]")
 def demo_sarft_command(**options: Any) -> None:
     """SaRFT: role-play fine-tuning erodes refusals, and the anchor holds them."""
@@ -639,13 +639,31 @@ def demo_sarft_command(**options: Any) -> None:
     show_default=True,
     help="base models, results.jsonl and index.html go here; what is there already is not run again",
 )
-@click.option("--seeds", type=click.IntRange(min=1), help="how many base models [default: 2]")
+@click.option("--seeds", type=click.IntRange(min=1), help="how many base models [default: 1]")
 @click.option("--workers", type=click.IntRange(min=1), help="processes [default: the machine's cores]")
 def demo_mpo_command(**options: Any) -> None:
-    """MPO: refusals carried from English to five languages, beside every baseline of the paper."""
+    """MPO: refusals carried from English to five languages, beside one baseline of each kind."""
     from holdfast.recipes.demo_mpo import demo_mpo
 
     demo_mpo(**options)
+
+
+@demo_commands.command("both")
+@click.option(
+    "--sarft-dir", type=EXISTING_PATH, default="runs/demo", show_default=True, help="as --output-dir of sarft"
+)
+@click.option(
+    "--mpo-dir", type=EXISTING_PATH, default="runs/demo-mpo", show_default=True, help="as --output-dir of mpo"
+)
+@click.option("--workers", type=click.IntRange(min=1), help="processes [default: the machine's cores]")
+def demo_both_command(**options: Any) -> None:
+    """Both experiments by the same workers: what `make demo` runs."""
+    from holdfast.provingground.processes import start_method
+
+    start_method()  # what the workers import is imported beside our own imports
+    from holdfast.recipes.demo import demo
+
+    demo(**options)
 
 
 @commands.command("study")

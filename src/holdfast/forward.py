@@ -11,6 +11,7 @@ from accelerate.utils import extract_model_from_parallel
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+from transformers import PreTrainedModel
 
 from holdfast.losses.deferred import DeferredLogits, at_least_float32, deferred
 
@@ -48,9 +49,15 @@ class ModelHead:
         return self.project.out_features
 
 
+def unwrapped(model: nn.Module) -> PreTrainedModel | PeftModel:
+    """The model without wrappers for several devices, with its adapters."""
+    # accelerate's function walks through all modules; most models are not wrapped at all.
+    return model if isinstance(model, PreTrainedModel | PeftModel) else extract_model_from_parallel(model)
+
+
 def inner_model(model: nn.Module) -> nn.Module:
     """The transformers model itself, without wrappers for several devices and without a PeftModel around it."""
-    model = extract_model_from_parallel(model)
+    model = unwrapped(model)
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 

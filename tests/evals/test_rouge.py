@@ -121,3 +121,19 @@ def test_the_figures_of_the_docs(real_data):
 def generated(real_data, part):
     lines = (real_data / "rolebench" / part / "test.jsonl").read_text(encoding="utf-8").split("\n")
     return [json.loads(line)["generated"] for line in lines if line]
+
+
+def test_english_is_rouge_scores_own_to_the_digit():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    texts = (
+        "Running houses, quickly running!",
+        "generously generous generations",
+        "the cat's 3 hats -- hats?",
+        "",
+    )
+    for prediction in texts:
+        for reference in texts:
+            expected = scorer.score(reference, prediction)["rougeL"].fmeasure
+            assert rouge_l(prediction, reference) == expected

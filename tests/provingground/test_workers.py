@@ -1,6 +1,7 @@
 """Jobs that follow from jobs, here and in worker processes."""
 
 import operator
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -60,3 +61,19 @@ def test_jobs_run_on_one_thread_and_the_setting_comes_back():
     )
     assert (seen, torch.get_num_threads()) == ([1], 2)
     torch.set_num_threads(before)
+
+
+def interrupts(progress: Callable[[int, int], None]) -> str:
+    return str(signal.getsignal(signal.SIGINT))
+
+
+def test_workers_leave_ctrl_c_to_their_parent_which_keeps_its_own_handler():
+    before, seen = signal.getsignal(signal.SIGINT), []
+    run_jobs(
+        [Job("interrupts", interrupts, ())],
+        lambda _, result: operator.iadd(seen, [result]) and [],
+        lambda *_: None,
+        workers=2,
+    )
+    assert seen == [str(signal.SIG_IGN)]
+    assert signal.getsignal(signal.SIGINT) is before

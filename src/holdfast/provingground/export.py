@@ -66,11 +66,11 @@ def export_roles(
     pretraining: PretrainingSettings | None = None,
     progress: Progress | None = None,
 ) -> RolesExport:
-    """World 1 with the demo's two roles of a base, a villain and a kind one; the same files every time.
+    """World 1 with the two roles of a base, a villain and a kind one; the same files every time.
 
     The aligned model is trained if it is not there yet (a minute or two); `progress` is of that.
     """
-    settings = SaRFTExperimentSettings.demo()
+    settings = SaRFTExperimentSettings()
     tuning = settings.tuning
     base = aligned_model(directory / "models", ROLES_WORLD, pretraining or settings.pretraining, seed, progress)
     characters = [character_of(settings, seed, number) for number in range(len(settings.tempers))]

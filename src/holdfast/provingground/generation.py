@@ -3,12 +3,38 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from holdfast.chat import ChatFormat
+from transformers import PreTrainedTokenizerBase
+
+from holdfast.chat import ChatFormat, EncodedRow
 from holdfast.data.rows import Message
 from holdfast.decoding import Defence
 from holdfast.evals.generation import BatchLimits, BranchSource, generate
 from holdfast.evals.responders import Decoding
 from holdfast.models import Policy
+
+
+class RememberingChat(ChatFormat):
+    """Renders and encodes each conversation once: a cell asks the same of every model that it measures."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        super().__init__(tokenizer)
+        self._encoded: dict[tuple[tuple[Message, ...], str | None], EncodedRow] = {}
+        self._prompts: dict[tuple[tuple[Message, ...], str | None], list[int]] = {}
+
+    def encode(self, messages: Sequence[Message], *, system: str | None = None) -> EncodedRow:
+        """As `ChatFormat.encode`; the lists are the caller's own."""
+        key = (tuple(messages), system)
+        if key not in self._encoded:
+            self._encoded[key] = super().encode(messages, system=system)
+        ids, trained = self._encoded[key]
+        return EncodedRow(list(ids), list(trained))
+
+    def prompt_ids(self, messages: Sequence[Message], *, system: str | None = None) -> list[int]:
+        """As `ChatFormat.prompt_ids`; the list is the caller's own."""
+        key = (tuple(messages), system)
+        if key not in self._prompts:
+            self._prompts[key] = super().prompt_ids(messages, system=system)
+        return list(self._prompts[key])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ everything they depend on, so a change of settings or code makes a new file and 
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,56 +44,62 @@ class Cell:
     depends_on: Mapping[str, Any]
 
 
-def run_cells(
-    world: World,
-    pretraining: PretrainingSettings,
-    cells: Sequence[Cell],
-    output_dir: Path,
-    *,
-    workers: int,
-    console: Console | None = None,
-) -> list[Measured]:
-    """Run what is not there yet; returns every cell's numbers, in order.
+@dataclass(frozen=True)
+class Plan:
+    """Cells on the base models of one world, one a seed.
+
+    Base models go to `bases/`, finished cells to `cells/` in `output_dir`; plans may share them.
+    """
+
+    world: World
+    pretraining: PretrainingSettings
+    cells: Sequence[Cell]
+    output_dir: Path
+
+
+def run_plans(plans: Sequence[Plan], *, workers: int, console: Console | None = None) -> list[list[Measured]]:
+    """Run what is not there yet of all plans together, so that no worker waits for a plan's end.
 
     Args:
-        world, pretraining: how the base models are made, one a seed.
-        cells: what is measured on them.
-        output_dir: base models go to `bases/`, finished cells to `cells/` in it.
+        plans: what is measured.
         workers: processes, one thread each; 1 runs everything in this process.
         console: where progress bars are drawn; None draws none.
+
+    Returns every plan's cells' numbers, in order.
     """
     if workers < 1:
         raise HoldfastError(f"workers must be at least 1, got {workers}")
-    directory = output_dir / "cells"
-    directory.mkdir(parents=True, exist_ok=True)
     # Named once: an edit of the source while the experiment runs must not rename what is being written.
-    paths = [_path(directory, cell, base_manifest(world, pretraining, cell.seed)) for cell in cells]
-    missing: dict[int, list[tuple[Path, Cell]]] = {}
-    for path, cell in zip(paths, cells, strict=True):
-        if not path.is_file():
-            missing.setdefault(cell.seed, []).append((path, cell))
-    bases = {
-        f"base {seed}": Job(f"base {seed}", aligned_model, (output_dir / "bases", world, pretraining, seed))
-        for seed in missing
-    }
-    seed_of = {f"base {seed}": seed for seed in missing}
-    with Display(console, len(bases) + sum(map(len, missing.values()))) as display:
+    paths = [[_path(plan, cell) for cell in plan.cells] for plan in plans]
+    waiting: dict[Job, dict[Path, Job]] = {}  # the cells of each base
+    for plan, own in zip(plans, paths, strict=True):
+        (plan.output_dir / "cells").mkdir(parents=True, exist_ok=True)
+        for path, cell in zip(own, plan.cells, strict=True):
+            if not path.is_file():
+                base = _base_job(plan, cell.seed)
+                waiting.setdefault(base, {})[path] = Job(cell.name, run_and_write_cell, (path, cell))
+    with Display(console, len(waiting) + sum(map(len, waiting.values()))) as display:
 
         def follow(job: Job, result: Any) -> list[Job]:
             display.finished(job.name)
-            if job.name not in bases:
+            if job.function is not aligned_model:
                 return []
-            return [
-                Job(cell.name, run_and_write_cell, (path, result, cell))
-                for path, cell in missing[seed_of[job.name]]
-            ]
+            cells = waiting[job].values()
+            return [replace(cell, arguments=(cell.arguments[0], result, *cell.arguments[1:])) for cell in cells]
 
-        run_jobs(list(bases.values()), follow, display.report, workers=workers)
-    return [_read(path) for path in paths]
+        run_jobs(list(waiting), follow, display.report, workers=workers)
+    return [[_read(path) for path in own] for own in paths]
 
 
-def _path(directory: Path, cell: Cell, base: Mapping[str, object]) -> Path:
-    return directory / f"{cell.stem}_{manifest_fingerprint({'base': base, 'cell': cell.depends_on})}.json"
+def _base_job(plan: Plan, seed: int) -> Job:
+    arguments = (plan.output_dir / "bases", plan.world, plan.pretraining, seed)
+    return Job(f"{plan.world.name}, base {seed}", aligned_model, arguments)
+
+
+def _path(plan: Plan, cell: Cell) -> Path:
+    base = base_manifest(plan.world, plan.pretraining, cell.seed)
+    fingerprint = manifest_fingerprint({"base": base, "cell": cell.depends_on})
+    return plan.output_dir / "cells" / f"{cell.stem}_{fingerprint}.json"
 
 
 def run_and_write_cell(path: Path, base: Path, cell: Cell, progress: Progress) -> None:

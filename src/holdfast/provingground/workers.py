@@ -1,6 +1,6 @@
 """Worker processes for an experiment: progress comes back to the parent, and they never outlive it."""
 
-import multiprocessing
+import gc
 import os
 import signal
 import threading
@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 import transformers
+
+from holdfast.provingground.processes import keep_freed_memory, start_method
 
 Report = Callable[[str, int, int], None]  # (job's name, done, in all)
 
@@ -43,7 +45,7 @@ def run_jobs(jobs: list[Job], follow: Follow, report: Report, *, workers: int) -
     With one worker the jobs run here, one after the other. Either way each uses one thread, so that the numbers
     do not depend on how many workers there are.
     """
-    if workers == 1:
+    if workers == 1 or not jobs:
         _run_here(jobs, follow, report)
     else:
         _run_in_workers(jobs, follow, report, workers)
@@ -72,8 +74,7 @@ def _named(report: Report, name: str) -> Callable[[int, int], None]:
 
 
 def _run_in_workers(jobs: list[Job], follow: Follow, report: Report, workers: int) -> None:
-    # spawn: a forked process inherits torch's thread pools in an unusable state
-    context = multiprocessing.get_context("spawn")
+    context = start_method()
     channel, stop = context.Queue(), context.Event()
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(channel, stop)) as pool:
         running: dict[Future, Job] = {}
@@ -109,6 +110,8 @@ def _start_worker(channel: Any, stop: Any) -> None:
     global _channel, _stop
     _channel, _stop = channel, stop
     torch.set_num_threads(1)
+    keep_freed_memory()
+    gc.freeze()  # Trainer collects garbage after every training: not among all that was imported
     transformers.logging.disable_progress_bar()  # the parent shows the progress
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
     threading.Thread(target=_exit_with_parent, daemon=True).start()

@@ -35,7 +35,7 @@ def demo_mpo(output_dir: Path, *, seeds: int | None, workers: int | None) -> Non
     figures = list(read_figures(results))  # the report is made from what is on disk
     compared, _ = split_by_rate(figures)
     markdown = []
-    for noise in NOISES:
+    for noise in dict.fromkeys(part.noise for part in parts):
         for group, title, columns in (
             (TARGETS, f"target languages, {NOISES[noise]}", SHOWN),
             (DOMINANT, f"English, the dominant language, {NOISES[noise]}", RETENTION),

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from holdfast.methods.registry import ROLE_METHODS
 from holdfast.provingground.roles.experiment import SaRFTExperimentSettings, run_sarft_experiment
 from holdfast.provingground.roles.methods import DEMO
-from holdfast.recipes.terminal import err, note, out
+from holdfast.recipes.terminal import count, err, note, out
 from holdfast.report import Column, Section, TableData, build_table, to_markdown, to_rich, write_report
 from holdfast.report.plots import figure_bars, scatter
 from holdfast.results import Figure, read_figures, write_figures
@@ -39,7 +39,8 @@ PAGE_HEADLINE = (
     Column("rouge_l_dark", "dark questions, Rouge-L", True),
 )
 DIFFERENCES = (HEADLINE[0], SAFETY[2], *HEADLINE[1:], PAGE_HEADLINE[-1])
-CAPTION = "95 % intervals, Student's t over base models; ↑ higher is better, ↓ lower"
+GROUPS = {"villain": "villains", "kind": "kind roles"}  # of roles, by temper
+CAPTION = "95 % intervals, Student's t over base models (one alone has none); ↑ higher is better, ↓ lower"
 FLAGS = (
     Column("flagged_share", "unsafe suffix"),
     Column("flagged_share_harmless_suffix", "harmless suffix"),
@@ -57,14 +58,15 @@ def demo_sarft(output_dir: Path, *, seeds: int | None, workers: int | None) -> N
         settings = replace(settings, seeds=tuple(range(1, seeds + 1)))
     note(
         f"the proving ground, offline: {len(settings.seeds)} tiny aligned models trained from scratch, "
-        f"{len(settings.tempers)} roles each, {len(METHODS) - 1} ways to fine-tune; Ctrl-C is safe, it continues"
+        f"{count(len(settings.tempers), 'role')} each, {len(METHODS) - 1} ways to fine-tune; "
+        "Ctrl-C is safe, it continues"
     )
     figures = run_sarft_experiment(settings, output_dir, workers=workers or os.cpu_count() or 1, console=err)
     results, page = output_dir / "results.jsonl", output_dir / "index.html"
     write_figures(results, figures)
     figures = list(read_figures(results))  # the report is made from what is on disk
     markdown = []
-    for group, title in (("mean_villain", "villains"), ("mean_kind", "kind roles")):
+    for group, title in _groups(settings):
         table = headline_table(figures, group)
         out.print(f"\n{title}: mean over {_runs(figures, group)}", highlight=False)
         out.print(to_rich(table))
@@ -88,23 +90,20 @@ def headline_table(figures: Sequence[Figure], group: str, columns: Sequence[Colu
 def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentSettings) -> None:
     """The self-contained page."""
     seeds = ", ".join(map(str, settings.seeds))
+    explained = (
+        "SFT is plain fine-tuning on the role's lines. The other rows add the divergence from the aligned model: on "
+        "the rows that RDS flags, and as controls on as many rows drawn at random and on all rows. Where a control "
+        "does as well, the choice of rows is not what holds the refusals.",
+    )
     sections = [
-        Section(
-            "Villains",
-            (
-                "SFT is plain fine-tuning on the role's lines. The other rows add the divergence from the aligned "
-                "model: on the rows that RDS flags, and as controls on as many rows drawn at random, on the rows "
-                "that RDS does not flag, and on all rows. Where a control does as well, the choice of rows is not "
-                "what holds the refusals.",
-            ),
-            table=headline_table(figures, "mean_villain", PAGE_HEADLINE),
-            plots=(safety_plot(figures, "mean_villain"),),
-        ),
-        Section(
-            "Kind roles",
-            ("The same for kind roles.",),
-            table=headline_table(figures, "mean_kind", PAGE_HEADLINE),
-            plots=(safety_plot(figures, "mean_kind"),),
+        *(
+            Section(
+                title.capitalize(),
+                explained if group == "mean_villain" else ("The same for kind roles.",),
+                table=headline_table(figures, group, PAGE_HEADLINE),
+                plots=(safety_plot(figures, group),),
+            )
+            for group, title in _groups(settings)
         ),
         Section(
             "By kind of request, villains",
@@ -149,9 +148,15 @@ def write_page(path: Path, figures: Sequence[Figure], settings: SaRFTExperimentS
 
 def flags_table(figures: Sequence[Figure]) -> TableData:
     """What RDS flags, under the unsafe and under harmless sentences."""
-    labels = {"mean_villain": "villains", "mean_kind": "kind roles"}
+    labels = {f"mean_{temper}": title for temper, title in GROUPS.items()}
     table = build_table(figures, metrics=FLAGS, rows="group", method="base", labels=labels)
-    return table.only(tuple(labels.values()))
+    there = {figure.group for figure in figures}
+    return table.only(tuple(label for group, label in labels.items() if group in there))
+
+
+def _groups(settings: SaRFTExperimentSettings) -> list[tuple[str, str]]:
+    """The figures' group and its title, for each temper of the experiment."""
+    return [(f"mean_{temper}", GROUPS[temper]) for temper in GROUPS if temper in settings.tempers]
 
 
 def safety_plot(figures: Sequence[Figure], group: str) -> Markup:

@@ -46,7 +46,7 @@ HEADLINE = (
     Column("reward_gap", "reward gap"),
 )
 RETENTION = HEADLINE[:4]
-CAPTION = "95 % intervals, Student's t over base models; ↑ higher is better, ↓ lower"
+CAPTION = "95 % intervals, Student's t over base models (one alone has none); ↑ higher is better, ↓ lower"
 
 
 def experiment(noise: Noise) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.errors import HoldfastError
 from holdfast.provingground import runner
-from holdfast.provingground.pretrain import PretrainingSettings, base_manifest
+from holdfast.provingground.pretrain import PretrainingSettings
 from holdfast.provingground.roles import experiment as module
 from holdfast.provingground.roles.aggregate import Cell, figures_of, paired_figures
 from holdfast.provingground.roles.cells import FineTuning
@@ -72,10 +72,8 @@ def test_a_stopped_experiment_goes_on_and_repeats_nothing(tmp_path, monkeypatch)
 
 def cell_paths(settings, directory):
     """Where the cells of an experiment are kept."""
-    places = [(seed, number) for seed in settings.seeds for number in range(len(settings.tempers))]
-    cells = [module._cell(settings, *place, settings.methods, True) for place in places]
-    bases = [base_manifest(module.WORLD, settings.pretraining, cell.seed) for cell in cells]
-    return [runner._path(directory / "cells", cell, base) for cell, base in zip(cells, bases, strict=True)]
+    plan = module.sarft_plan(settings, directory)
+    return [runner._path(plan, cell) for cell in plan.cells]
 
 
 @pytest.mark.parametrize(

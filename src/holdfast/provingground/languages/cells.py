@@ -13,6 +13,7 @@ from holdfast.data.pairs import PreferencePair
 from holdfast.data.rows import Message
 from holdfast.data.truncation import LengthLimits
 from holdfast.models import Policy, load_model, load_tokenizer
+from holdfast.provingground.generation import RememberingChat
 from holdfast.provingground.languages import frames
 from holdfast.provingground.languages.alignment import Noise, draw_parallel_pairs
 from holdfast.provingground.languages.benign import draw_benign_rows
@@ -67,7 +68,7 @@ def run_cell(
 ) -> Measured:
     """Align the base (None leaves it as it is) and measure; keys are languages."""
     model, tokenizer = load_model(str(base), dtype="float32", device="cpu"), load_tokenizer(str(base))
-    chat = ChatFormat(tokenizer)
+    chat = RememberingChat(tokenizer)
     if alignment is not None:
         align(model, chat, alignment, noise, seed)
     if progress:

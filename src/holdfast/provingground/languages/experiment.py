@@ -37,12 +37,15 @@ class MPOExperimentSettings:
     pretraining: PretrainingSettings = field(default_factory=lambda: PRETRAINING)
 
 
+# MPO; safe answers alone; preferences with a reference; preferences without one.
+IN_THE_DEMO = ("mpo", "sft", "dpo", "simpo")
 AT_EVERY_RATE = ("mpo", "sft", "dpo", "simpo", "kto", "mpo_huber", "mpo_benign")
 
 
 def demo_parts() -> tuple[MPOExperimentSettings, ...]:
-    """What `holdfast demo mpo` runs: every method on two bases, on both kinds of pairs."""
-    return tuple(MPOExperimentSettings((1, 2), noise, methods(tuned(noise))) for noise in NOISES)
+    """What `holdfast demo mpo` runs: one method a kind on one base, trained less, on pairs as noisy as published."""
+    chosen = tuple(alignment for alignment in methods(tuned("published")) if alignment.name in IN_THE_DEMO)
+    return (MPOExperimentSettings((1,), "published", chosen, pretraining=replace(PRETRAINING, steps=900)),)
 
 
 def study_parts() -> tuple[MPOExperimentSettings, ...]:
@@ -70,17 +73,23 @@ def run_mpo_parts(
 
     `seeds` has the seeds 1 to so many in place of each part's own, which the smaller parts keep if they are fewer.
     """
+    parts = parts_with(parts, seeds)
+    plans = [mpo_plan(part, output_dir) for part in parts]
     figures: list[Figure] = []
-    most = max(len(part.seeds) for part in parts)
     have: set[str] = set()
-    for part in parts:
-        if seeds is not None:
-            wanted = seeds if len(part.seeds) == most else min(seeds, len(part.seeds))
-            part = replace(part, seeds=tuple(range(1, wanted + 1)))
-        measured = run_mpo_experiment(part, output_dir, workers=workers, console=console)
-        figures += [figure for figure in measured if figure.method != "base" or part.noise not in have]
+    for part, measured in zip(parts, runner.run_plans(plans, workers=workers, console=console), strict=True):
+        figures += [f for f in _figures(part, measured) if f.method != "base" or part.noise not in have]
         have.add(part.noise)
     return figures
+
+
+def parts_with(parts: Sequence[MPOExperimentSettings], seeds: int | None) -> list[MPOExperimentSettings]:
+    """The parts with the seeds 1 to `seeds`; the smaller ones keep their own if they are fewer."""
+    if seeds is None:
+        return list(parts)
+    most = max(len(part.seeds) for part in parts)
+    wanted = [seeds if len(part.seeds) == most else min(seeds, len(part.seeds)) for part in parts]
+    return [replace(part, seeds=tuple(range(1, n + 1))) for part, n in zip(parts, wanted, strict=True)]
 
 
 def run_mpo_experiment(
@@ -90,16 +99,26 @@ def run_mpo_experiment(
     workers: int = 2,
     console: Console | None = None,
 ) -> list[Figure]:
-    """Run what is not there yet and return all figures; arguments as those of `runner.run_cells`."""
-    places: list[tuple[int, Alignment | None]] = [
-        (seed, alignment) for seed in settings.seeds for alignment in (None, *settings.alignments)
-    ]
-    cells = [_cell(settings, *place) for place in places]
-    measured = runner.run_cells(WORLD, settings.pretraining, cells, output_dir, workers=workers, console=console)
+    """Run what is not there yet and return all figures; arguments as those of `runner.run_plans`."""
+    (measured,) = runner.run_plans([mpo_plan(settings, output_dir)], workers=workers, console=console)
+    return _figures(settings, measured)
+
+
+def mpo_plan(settings: MPOExperimentSettings, output_dir: Path) -> runner.Plan:
+    """What the experiment runs: a cell for each base and alignment, and one for the untouched base."""
+    cells = [_cell(settings, *place) for place in _places(settings)]
+    return runner.Plan(WORLD, settings.pretraining, cells, output_dir)
+
+
+def _places(settings: MPOExperimentSettings) -> list[tuple[int, Alignment | None]]:
+    return [(seed, alignment) for seed in settings.seeds for alignment in (None, *settings.alignments)]
+
+
+def _figures(settings: MPOExperimentSettings, measured: Sequence[runner.Measured]) -> list[Figure]:
     return figures_of(
         [
             Cell(seed, settings.noise, alignment.name if alignment else "base", numbers)
-            for (seed, alignment), numbers in zip(places, measured, strict=True)
+            for (seed, alignment), numbers in zip(_places(settings), measured, strict=True)
         ]
     )
 

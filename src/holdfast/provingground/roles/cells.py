@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
-from holdfast.chat import ChatFormat
 from holdfast.data.collator import Example
 from holdfast.data.roles import Role
 from holdfast.data.rows import RoleRows
@@ -28,17 +27,17 @@ from holdfast.methods.role import (
     role_trainer,
 )
 from holdfast.models import Policy, load_model, load_tokenizer
-from holdfast.provingground.generation import Defended
+from holdfast.provingground.generation import Defended, RememberingChat
 from holdfast.provingground.measurement import Measurement, mean, rate
 from holdfast.provingground.pretrain import Progress
 from holdfast.provingground.roles.characters import Character
-from holdfast.provingground.roles.evaluate import measure_fidelity, measure_safety
+from holdfast.provingground.roles.evaluate import measure
 from holdfast.provingground.roles.methods import StudyMethod
 from holdfast.provingground.roles.safety_data import draw_safety_rows, draw_unsafe_rows
 from holdfast.provingground.roles.words import Split
 from holdfast.provingground.roles.world import HARMLESS_SUFFIXES, UNSAFE_SUFFIX, draw_role_rows
 from holdfast.provingground.runner import Measured
-from holdfast.reference.rds import RoleScores, score_role_rows
+from holdfast.reference.rds import RowScore
 
 CONTROL_ROWS = 160  # rows scored under each of the harmless suffixes
 CONTROL_SUFFIXES = HARMLESS_SUFFIXES[:3]
@@ -74,19 +73,18 @@ def run_cell(
     with tempfile.TemporaryDirectory() as scratch:
         cell = RoleCell(base, character, seed, tuning, Path(scratch))
 
-        def measure(tuned: Policy, defended: Defended | None = None) -> dict[str, Measurement]:
-            safety = measure_safety(tuned, cell.chat, split, defended=defended)
-            return safety | measure_fidelity(tuned, cell.chat, character, split, defended=defended)
+        def measured_as(tuned: Policy, defended: Defended | None = None) -> dict[str, Measurement]:
+            return measure(tuned, cell.chat, character, split, defended=defended)
 
         def done(count: int) -> None:
             if progress:
                 progress(count, len(methods) + 1)
 
-        measured: Measured = {"base": measure(cell.model) | cell.flagging()} if with_base else {}
+        measured: Measured = {"base": measured_as(cell.model) | cell.flagging()} if with_base else {}
         done(1)
         for count, (name, method) in enumerate(methods.items(), start=2):
             tuned, flagged = cell.tuned(method)
-            measured[name] = measure(tuned, cell.defended(method)) | flagged
+            measured[name] = measured_as(tuned, cell.defended(method)) | flagged
             done(count)
         return measured
 
@@ -101,7 +99,7 @@ class RoleCell:
     def __init__(self, base: Path, character: Character, seed: int, tuning: FineTuning, scratch: Path):
         self.base, self.character, self.seed, self.tuning, self.scratch = base, character, seed, tuning, scratch
         self.model = load_model(str(base), dtype="float32", device="cpu")
-        self.chat = ChatFormat(load_tokenizer(str(base)))
+        self.chat = RememberingChat(load_tokenizer(str(base)))
         self.preparation = Preparation(LengthLimits(), batch_size=64, cache_dir=scratch / "cache", seed=seed)
         rows, self.malicious = draw_role_rows(character, tuning.rows, seed)
         self.data = RoleData(
@@ -114,7 +112,16 @@ class RoleCell:
     def flagging(self) -> dict[str, Measurement]:
         """What RDS flags."""
         scores = rds_scores(self.model, self.chat, self.data, self.preparation)
-        return measure_flags(self.model, self.chat, self.data.rows, self.character, scores, self.malicious)
+        control = [
+            row_score
+            for suffix in CONTROL_SUFFIXES
+            for row_score in rds_scores(self.model, self.chat, self._control(suffix), self.preparation)
+        ]
+        return measure_flags(scores, self.malicious, control)
+
+    def _control(self, suffix: str) -> RoleData:
+        """The first rows, for RDS with a harmless sentence in place of the unsafe ones."""
+        return RoleData(role_with(self.character, suffix), self.data.rows[:CONTROL_ROWS])
 
     def tuned(self, method: StudyMethod) -> tuple[Policy, dict[str, Measurement]]:
         """The base fine-tuned with a method, and the share of rows that it flagged."""
@@ -203,40 +210,24 @@ def role_with(character: Character, suffix: str) -> Role:
     return Role(character.name, character.persona_prompt, f"{character.persona_prompt} {suffix}")
 
 
-def score(model: Policy, chat: ChatFormat, rows: RoleRows, character: Character, suffix: str) -> RoleScores:
-    """RDS with the given sentences after the persona prompt."""
-    return score_role_rows(model, chat.tokenizer, rows, role_with(character, suffix), chat=chat, batch_size=64)
-
-
 def measure_flags(
-    model: Policy,
-    chat: ChatFormat,
-    rows: RoleRows,
-    character: Character,
-    scores: RoleScores,
-    malicious: tuple[bool, ...],
+    scores: Sequence[RowScore], malicious: Sequence[bool], control: Sequence[RowScore]
 ) -> dict[str, Measurement]:
-    """What RDS flags, and the same rule with harmless sentences in place of the unsafe ones.
+    """What RDS flags, and the same rule with harmless sentences in place of the unsafe ones (`control`).
 
     RDS compares two numbers without a margin, so under a sentence that changes nothing the flags are coin tosses.
     Two things tell a real flag from a toss: whether it falls on the malicious rows (known here, unlike anywhere
     else), and how far the scores are apart, in nats per answer token.
     """
-    control = [
-        row_score
-        for suffix in CONTROL_SUFFIXES
-        for row_score in score(model, chat, rows[:CONTROL_ROWS], character, suffix)
-    ]
     control_malicious = list(malicious[:CONTROL_ROWS]) * len(CONTROL_SUFFIXES)
     measured = {}
     for name, row_scores, truth in (
-        ("", list(scores), list(malicious)),
+        ("", scores, malicious),
         ("_harmless_suffix", control, control_malicious),
     ):
         flags = [row_score.harmful for row_score in row_scores]
         measured[f"flagged_share{name}"] = rate(flags)
         measured[f"flagged_share_of_malicious{name}"] = rate([f for f, m in zip(flags, truth, strict=True) if m])
         measured[f"flagged_share_of_others{name}"] = rate([f for f, m in zip(flags, truth, strict=True) if not m])
-        margins = [abs(row_score.unsafe_score - row_score.role_score) for row_score in row_scores]
-        measured[f"score_distance{name}"] = mean(margins)
+        measured[f"score_distance{name}"] = mean([abs(row_score.margin) for row_score in row_scores])
     return measured

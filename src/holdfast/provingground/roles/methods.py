@@ -74,5 +74,5 @@ def methods(*names: str) -> dict[str, StudyMethod]:
     return {name: study_method(name) for name in names}
 
 
-DEMO = methods("sft", "sarft", "random", "flip", "uniform")
+DEMO = methods("sft", "sarft", "random", "uniform")
 STUDY = methods(*(name for name in ROLE_METHODS if name != "base"))
