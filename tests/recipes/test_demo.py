@@ -58,7 +58,7 @@ def test_the_demo_has_enough_bases_for_an_interval_and_the_study_has_all_it_show
     assert len(demo.seeds) >= 3
     assert set(demo.methods) < set(study.methods)
     assert set(demo.tempers) < set(study.tempers)
-    assert all(part.seeds == (1, 2) for part in demo_parts())
+    assert {len(part.seeds) for part in demo_parts()} == {1}  # a second one has an interval of no use
 
 
 @pytest.mark.parametrize("workers", [2])
