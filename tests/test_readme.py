@@ -40,7 +40,13 @@ def test_the_readme_has_the_commands():
 NEEDS = {"eval": ["train-sarft"], "compare": ["train-sarft", "eval"]}  # what an earlier command leaves
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[1])
+SLOW = {"table": pytest.mark.slow}  # a grid of trainings
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(text, id=(verb := text.split()[1]), marks=SLOW.get(verb, ())) for text in COMMANDS],
+)
 def test_command_runs(command, tiny, tmp_path):
     by_verb = {text.split()[1]: text for text in COMMANDS}
     for text in (*(by_verb[verb] for verb in NEEDS.get(command.split()[1], ())), command):

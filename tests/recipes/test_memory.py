@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import TrainingArguments
 
+from holdfast.losses import deferred
+from holdfast.losses.deferred import CHUNK_BYTES
 from holdfast.models import LoraSettings, add_lora
 from holdfast.trainers.mpo import MPOSettings, MPOTrainer
 from holdfast.trainers.sarft import SaRFTSettings, SaRFTTrainer
@@ -25,8 +27,7 @@ from tests.architectures import ARCHITECTURES
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*_single-24gb.yaml"))
 USABLE = 22.0
 NF4 = 0.516  # bytes a weight: 4 bits, and 0.127 bits of scales that are quantised again (arXiv 2305.14314)
-LOGIT = {"sarft": 40, "mpo": 15}  # bytes that training needs for each logit; measured below
-SCORED_LOGIT = 10  # bfloat16, its float32, its logarithm
+LOGITS = 4 * CHUNK_BYTES  # bytes, however many tokens there are; measured below
 LAYER = 12  # float32 vectors of the MLP's width a token, while a layer is computed again; measured below
 
 
@@ -73,10 +74,9 @@ def memory(path: Path) -> list[float]:
     )
     method = path.name.partition("_")[0]
     if method == "sarft":  # `preset: official` anchors every position
-        tokens = kept = rows * (prompt + answer)
-        held = 0
-    else:
-        tokens, kept, held = 2 * rows * (prompt + answer), 2 * rows * (answer + 1), rows * prompt
+        tokens, held = rows * (prompt + answer), 0
+    else:  # a pair is one row: the prompt and both answers
+        tokens, held = rows * (prompt + 2 * answer), rows * prompt
     return [
         part / 1e9
         for part in (
@@ -86,7 +86,7 @@ def memory(path: Path) -> list[float]:
             shape.adapters(config["lora_rank"]) * 16,
             shape.layers * (tokens + held) * shape.hidden * 4,
             LAYER * tokens * shape.mlp * 4,
-            kept * shape.vocabulary * LOGIT[method],
+            LOGITS,
         )
     ]
 
@@ -111,12 +111,12 @@ def test_the_sum_in_the_comment_is_right_and_fits(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 def test_scoring_before_training_needs_less(path):
-    """No gradients, and the embeddings still in bfloat16, but more rows at once."""
+    """No gradients, no kept logits, and the embeddings still in bfloat16, but more rows at once, with their persona."""
     config, shape = yaml.safe_load(path.read_text(encoding="utf-8")), shape_of(path)
     rows = config.get("score_batch_size", 16) * (2 if path.name.startswith("mpo") else 1)
-    logits = rows * (config["max_response_tokens"] + 1) * shape.vocabulary * SCORED_LOGIT
+    tokens = rows * (config["max_prompt_tokens"] + config["max_response_tokens"])
     held = shape.linear * NF4 + shape.embedding * 2 * (1 if shape.tied else 2)
-    assert (held + logits) / 1e9 < sum(memory(path))
+    assert (held + LOGITS + 4 * tokens * shape.mlp * 2) / 1e9 < sum(memory(path))
 
 
 def test_there_is_one_for_each_paper_and_model():
@@ -183,16 +183,20 @@ def peak_of_a_step(
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 @pytest.mark.parametrize(("method", "prompt", "answer"), [("sarft", 64, 16), ("mpo", 32, 32)])
-def test_bytes_a_logit(method, prompt, answer, name, tmp_path):
-    """The slope over tokens, so that weights do not count; the vocabulary is wide and the model is not."""
-    vocabulary = 8_000
-    once, twice = (
-        peak_of_a_step(method, name, times * prompt, times * answer, tmp_path, vocabulary=vocabulary, bf16=True)
-        for times in (1, 2)
-    )
-    kept = prompt + answer if method == "sarft" else 2 * answer
-    measured = (twice - once) / (kept * vocabulary)
-    assert 0.8 * LOGIT[method] < measured <= LOGIT[method] * 1.01  # a little is the model's
+def test_logits_take_so_much_and_no_more(method, prompt, answer, name, tmp_path, monkeypatch):
+    """Peaks differ by at most four times a chunk, whatever the tokens; the vocabulary is wide, the model is not."""
+    token = 4 * 8_000
+
+    def peak(chunk, times, vocabulary=8_000):
+        monkeypatch.setattr(deferred, "CHUNK_BYTES", chunk * token)
+        return peak_of_a_step(
+            method, name, times * prompt, times * answer, tmp_path, vocabulary=vocabulary, bf16=True
+        )
+
+    small, large, longer = peak(8, 1), peak(24, 1), peak(8, 2)
+    assert 1.5 * 16 * token < large - small <= 4 * 16 * token
+    of_the_layers = peak(8, 2, vocabulary=64) - peak(8, 1, vocabulary=64)
+    assert longer - small < of_the_layers + 0.2 * token * (prompt + answer)
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
@@ -206,5 +210,5 @@ def test_bytes_a_token_in_a_layer(name, tmp_path, monkeypatch):
     small, large = (
         peak_of_a_step("mpo", name, tokens - 2, 2, tmp_path, vocabulary=64, bf16=False) for tokens in (few, many)
     )
-    measured = (large - small) / (2 * (many - few) * layer["intermediate_size"] * 4)
+    measured = (large - small) / ((many - few) * layer["intermediate_size"] * 4)
     assert 0.5 * LAYER < measured < LAYER

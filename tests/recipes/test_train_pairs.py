@@ -134,7 +134,11 @@ def every_tenth_row(source: Path, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=[path.stem for path in SHIPPED])
+@pytest.mark.parametrize(
+    "path",
+    # With adapters every row runs in seconds, with all weights in half a minute.
+    [pytest.param(path, id=path.stem, marks=pytest.mark.slow if "_full" in path.stem else ()) for path in SHIPPED],
+)
 def test_every_shipped_config_runs_on_the_published_pairs(path, tmp_path, real_data):
     """On a tiny model of the architecture, texts cut short: all 600 rows, one epoch where every weight is trained; a
     tenth of the rows for the files that differ from another one by 4 bits only."""

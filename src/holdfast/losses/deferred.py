@@ -1,8 +1,8 @@
 """Logits that are made where they are needed, some tokens at a time: hidden states, and the head that projects them.
 
 With a vocabulary of 256,000 the logits of one answer token are a megabyte in float32, and a loss keeps several tensors
-of that size. Here only the tokens that a loss asks for get logits, a chunk at a time; of the chunks the first are kept
-for the backward pass, and those beyond a fixed size are computed again there.
+of that size. Here only the tokens that a loss asks for get logits. Up to a fixed size they are kept for the backward
+pass; where there are more they are made a chunk at a time, and each chunk is made again in the backward pass.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 Head = Callable[[Tensor], Tensor]  # (n, H) hidden states to (n, V) logits, at least float32
 
-KEPT_BYTES = (
-    2**28
-)  # of float32 tensors (n, V) that may stay for the backward pass; what is beyond is computed again
-CHUNK_BYTES = 2**26  # of logits that are made at once where not all are kept
+CHUNK_BYTES = 2**28  # of float32 tensors (n, V) that a loss may keep for the backward pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +61,10 @@ def deferred(logits: Logits) -> DeferredLogits:
 def over_tokens(
     function: Callable[[int, int], Tensor], tokens: int, *, vocabulary: int, copies: int = 1
 ) -> Tensor:
-    """`function(0, tokens)`, in chunks where that would take much memory: the same values and gradients.
+    """`function(0, tokens)`, in chunks where it would keep more than CHUNK_BYTES: the same values and gradients.
 
-    One chunk is best where it can be: each has a whole gradient of the head's weights, and all of them are added up.
+    One chunk is best where it can be: each has a whole gradient of the head's weights, and in mixed precision a copy
+    of them, which is why no chunk is kept where there are several.
 
     Args:
         function: of a range of tokens, start and stop; returns (n, ...), one entry a token that depends on it alone.
@@ -74,19 +72,13 @@ def over_tokens(
         vocabulary: V; the function makes tensors (n, V).
         copies: how many of these it keeps for the backward pass.
     """
-    token_bytes = 4 * vocabulary * copies
-    training = torch.is_grad_enabled()
-    if training and tokens * token_bytes <= KEPT_BYTES:
+    chunk = max(1, CHUNK_BYTES // (4 * vocabulary * copies))
+    if tokens <= chunk:
         return function(0, tokens)
-    chunk = max(1, CHUNK_BYTES // token_bytes)
-    results = []
-    for start in range(0, max(tokens, 1), chunk):
-        stop = min(start + chunk, tokens)
-        if training and stop * token_bytes > KEPT_BYTES:
-            results.append(checkpoint(function, start, stop, use_reentrant=False, preserve_rng_state=False))
-        else:
-            results.append(function(start, stop))
-    return torch.cat(results)
+    ranges = [(start, min(start + chunk, tokens)) for start in range(0, tokens, chunk)]
+    if not torch.is_grad_enabled():
+        return torch.cat([function(*own) for own in ranges])
+    return torch.cat([checkpoint(function, *own, use_reentrant=False, preserve_rng_state=False) for own in ranges])
 
 
 class _NegativeLogps(torch.autograd.Function):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer
 
 from holdfast.trainers.batching import LengthGroupedSampler
@@ -51,6 +51,10 @@ class RowMeanTrainer(Trainer):
         at_once = self.args.train_batch_size * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGroupedSampler([self.row_tokens(row) for row in rows], at_once, seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler | None:
+        """The data's own order; transformers would group these rows by length too, and knows no length of a pair."""
+        return SequentialSampler(eval_dataset) if hasattr(eval_dataset, "__len__") else None
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
