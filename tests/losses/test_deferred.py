@@ -122,7 +122,7 @@ def test_no_token_at_all():
 
 
 def test_nothing_is_recomputed_without_a_gradient(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * VOCABULARY)
+    monkeypatch.setattr(module, "SCORED_BYTES", 4 * VOCABULARY)
     monkeypatch.setattr(module, "checkpoint", None)
     with torch.no_grad():
         numbers = torch.arange(5.0)

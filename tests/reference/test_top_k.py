@@ -71,7 +71,7 @@ def test_each_position_is_a_float64_loop_s(architecture, tmp_path, options):
 def test_chunks_of_positions_change_nothing(llama, tmp_path, monkeypatch, options):
     rows, model = examples(llama), llama.model()
     whole = score(model, rows, tmp_path / "whole", options=options)
-    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * model.config.vocab_size * 7)  # seven positions at a time
+    monkeypatch.setattr(module, "SCORED_BYTES", 4 * model.config.vocab_size * 7)  # seven positions at a time
     chunked = score(model, rows, tmp_path / "chunks", options=options)
     for one, other in zip(read(chunked), read(whole), strict=True):
         torch.testing.assert_close(one.logps, other.logps, rtol=0, atol=1e-5)

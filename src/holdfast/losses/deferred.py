@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 Head = Callable[[Tensor], Tensor]  # (n, H) hidden states to (n, V) logits, at least float32
 
 CHUNK_BYTES = 2**28  # of float32 tensors (n, V) that a loss may keep for the backward pass
+SCORED_BYTES = 2**26  # of logits made at once where there is none; the pages of smaller tensors are used again
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +73,13 @@ def over_tokens(
         vocabulary: V; the function makes tensors (n, V).
         copies: how many of these it keeps for the backward pass.
     """
-    chunk = max(1, CHUNK_BYTES // (4 * vocabulary * copies))
+    training = torch.is_grad_enabled()
+    at_once = CHUNK_BYTES // copies if training else SCORED_BYTES
+    chunk = max(1, at_once // (4 * vocabulary))
     if tokens <= chunk:
         return function(0, tokens)
     ranges = [(start, min(start + chunk, tokens)) for start in range(0, tokens, chunk)]
-    if not torch.is_grad_enabled():
+    if not training:
         return torch.cat([function(*own) for own in ranges])
     return torch.cat([checkpoint(function, *own, use_reentrant=False, preserve_rng_state=False) for own in ranges])
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from holdfast.data.collator import Example, RoleCollator, answer_span, examples_fingerprint, forward_inputs
 from holdfast.errors import HoldfastError
 from holdfast.forward import deferred_logits, evaluating
-from holdfast.losses.deferred import CHUNK_BYTES, DeferredLogits
+from holdfast.losses.deferred import SCORED_BYTES, DeferredLogits
 from holdfast.losses.logprobs import next_labels
 from holdfast.losses.sarft import Span, anchored_positions
 from holdfast.losses.top_k import TopKLogps, top_k_of
@@ -129,7 +129,7 @@ def _top_k_at(anchored: Tensor, logits: DeferredLogits, k: int) -> TopKLogps:
     if not 1 <= k <= logits.vocabulary:
         raise HoldfastError(f"reference_top_k {k}: give 1 to {logits.vocabulary}, the model's vocabulary")
     hidden = logits.at(anchored.flatten().nonzero().squeeze(1))
-    at_once = max(1, CHUNK_BYTES // (4 * logits.vocabulary))
+    at_once = max(1, SCORED_BYTES // (4 * logits.vocabulary))
     parts = [top_k_of(logits.head(chunk), k) for chunk in hidden.split(at_once)]
     tokens, logps, rest = (torch.cat(values).cpu() for values in zip(*parts, strict=True))
     return TopKLogps(tokens.int(), logps.float(), rest.float())
