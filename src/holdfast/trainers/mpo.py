@@ -1,18 +1,17 @@
 """MPOTrainer: Multilingual reward gaP Optimization, with no reference model in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from holdfast.data.pair_collator import Anchors, PairCollator, PairExample, shared_tokens
+from holdfast.data.pair_collator import Anchors, PairExample
 from holdfast.losses.mpo import mpo_loss, reward_gaps
 from holdfast.models import Policy
 from holdfast.reference.pairs import pooled_hidden_states
-from holdfast.trainers.pairs import longest_sharing, pair_logps
-from holdfast.trainers.row_mean import RowMeanTrainer
+from holdfast.trainers.pairs import PairTrainer, pair_logps
 
 Gap = Literal["simpo", "dpo"]
 
@@ -34,7 +33,7 @@ class MPOSettings:
     one_sided: bool = False
 
 
-class MPOTrainer(RowMeanTrainer):
+class MPOTrainer(PairTrainer):
     """Pulls target languages' reward gaps to the dominant language's, and holds the dominant's hidden states.
 
     What the reference says comes with the rows and the anchors (`reference.pairs`).
@@ -63,21 +62,15 @@ class MPOTrainer(RowMeanTrainer):
         **kwargs: Any,
     ):
         self.settings = settings
-        collator = PairCollator(pad_token_id, anchors if settings.retention_weight else None)
         super().__init__(
-            model=model,
+            model,
+            pad_token_id=pad_token_id,
+            anchors=anchors if settings.retention_weight else None,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            data_collator=collator,
             **kwargs,
         )
-        self.data_collator = replace(collator, longest_sharing=longest_sharing(model, pad_token_id))
-
-    @staticmethod
-    def row_tokens(example: PairExample) -> int:
-        """Length of a pair, by which pairs are put into batches."""
-        return shared_tokens(example)
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The MPO loss of each pair."""

@@ -3,21 +3,55 @@
 import logging
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from holdfast.data.collator import Example, answer_span, forward_inputs
-from holdfast.data.pair_collator import CHOSEN, PADDING, PROMPT, REJECTED, PairCollator, PairExample
+from holdfast.data.pair_collator import (
+    CHOSEN,
+    PADDING,
+    PROMPT,
+    REJECTED,
+    Anchors,
+    PairCollator,
+    PairExample,
+    shared_tokens,
+)
 from holdfast.forward import deferred_logits, evaluating, inner_model
 from holdfast.losses.deferred import DeferredLogits
 from holdfast.losses.logprobs import AnswerTokens, answer_tokens, summed_by_row, token_logps
 from holdfast.losses.preference import PairLogps
+from holdfast.models import Policy
+from holdfast.trainers.row_mean import RowMeanTrainer
 
 logger = logging.getLogger(__name__)
 
 TAKE_MASKS = ("sdpa", "eager")  # attention implementations that take any mask; flash attention takes none
+
+
+class PairTrainer(RowMeanTrainer):
+    """A trainer on preference pairs, whose answers share their prompt where the model allows; see `PairCollator`.
+
+    Args:
+        model: the policy, not yet trained.
+        pad_token_id: the tokenizer's.
+        anchors: what else is forwarded; None is nothing.
+        kwargs: RowMeanTrainer's.
+    """
+
+    def __init__(self, model: Policy, *, pad_token_id: int, anchors: Anchors | None = None, **kwargs: Any):
+        collator = PairCollator(pad_token_id, anchors)
+        super().__init__(model=model, data_collator=collator, **kwargs)
+        # Tried out on the device that Trainer has put the model on.
+        self.data_collator = replace(collator, longest_sharing=longest_sharing(model, pad_token_id))
+
+    @staticmethod
+    def row_tokens(example: PairExample) -> int:
+        """Length of a pair, by which pairs are put into batches."""
+        return shared_tokens(example)
 
 
 def pair_logps(model: nn.Module, inputs: Mapping[str, Tensor]) -> PairLogps:

@@ -1,21 +1,19 @@
 """PreferenceTrainer: every preference loss of `losses.preference` on the same forward pass."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from holdfast.data.pair_collator import PairCollator, PairExample, shared_tokens
+from holdfast.data.pair_collator import PairExample
 from holdfast.losses.mpo import reward_gaps
 from holdfast.losses.preference import PREFERENCE_LOSSES, bind
 from holdfast.models import Policy
-from holdfast.trainers.pairs import longest_sharing, pair_logps
-from holdfast.trainers.row_mean import RowMeanTrainer
+from holdfast.trainers.pairs import PairTrainer, pair_logps
 
 
-class PreferenceTrainer(RowMeanTrainer):
+class PreferenceTrainer(PairTrainer):
     """Trains on preference pairs with one of `PREFERENCE_LOSSES`.
 
     The reference's log-probabilities come with the rows (`reference.pairs.score_pairs`), so no reference model is
@@ -52,21 +50,14 @@ class PreferenceTrainer(RowMeanTrainer):
                     raise ValueError(
                         f"{loss} needs the reference's log-probabilities in every row; see score_pairs"
                     )
-        collator = PairCollator(pad_token_id)
         super().__init__(
-            model=model,
+            model,
+            pad_token_id=pad_token_id,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            data_collator=collator,
             **kwargs,
         )
-        self.data_collator = replace(collator, longest_sharing=longest_sharing(model, pad_token_id))
-
-    @staticmethod
-    def row_tokens(example: PairExample) -> int:
-        """Length of a pair, by which pairs are put into batches."""
-        return shared_tokens(example)
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The chosen loss of each pair."""
