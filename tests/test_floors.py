@@ -7,7 +7,7 @@ import holdfast
 
 SOURCE = Path(holdfast.__file__).parent
 FLOORS = [
-    {"errors", "files", "results", "samples", "config", "losses", "data", "__init__"},
+    {"errors", "escaping", "files", "results", "samples", "config", "losses", "data", "__init__"},
     {"chat", "forward", "models"},
     {"reference", "selection", "parameters", "decoding"},
     {"trainers", "evals"},

@@ -1,6 +1,7 @@
 """The command line. A user's mistake is one line on standard error and exit code 2, never a traceback."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import click
 from holdfast import __version__
 from holdfast.config import Config, allowed_values, default_text, load_config, option_name
 from holdfast.errors import HoldfastError
+from holdfast.escaping import one_line, printable
 from holdfast.recipes.configs import MPOConfig, PreferenceConfig, SaRFTConfig
 
 EXISTING_PATH = click.Path(path_type=Path)
@@ -694,11 +696,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; also the entry point of `python -m holdfast`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        commands.main(args=arguments, prog_name="holdfast", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        code = commands.main(args=arguments, prog_name="holdfast", standalone_mode=False)
+        if code:  # that of click's Exit; commands return nothing
+            sys.exit(code)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(printable(shown.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; run the same command again and it continues", code=130)
@@ -716,7 +720,7 @@ def _disk_full(error: Exception) -> bool:
 
 
 def _fail(message: str, code: int = 2) -> None:
-    click.echo(f"holdfast: {' '.join(message.split())}", err=True)
+    click.echo(f"holdfast: {one_line(' '.join(message.split()))}", err=True)
     sys.exit(code)
 
 

@@ -170,3 +170,14 @@ def test_many_points_carry_numbers_and_a_list_says_whose_they_are():
         assert str(number) in said  # at its dot
         assert any(text.split() == [str(number), *name.split()] for text in said)  # in the list
     assert not any("1  method" in text for text in texts(scatter(places[:2], names[:2], "x", "y")))
+
+
+def test_control_characters_in_names_are_shown_and_break_no_plot():
+    name = "a\x1b[31m\x00\x07b\r\n\u202e"
+    for plot in (
+        grouped_bars([name], [name], [[0.5]], None, name, name),
+        scatter([(0.1, 0.2)], [name], name, name, name),
+        score_histogram({name: [0.1, 0.2]}, name, name),
+    ):
+        assert "\\x1b[31m\\x00\\x07b\\r\\n\\u202e" in plot
+        assert all(character.isprintable() or character in "\n\t" for character in plot)

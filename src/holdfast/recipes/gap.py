@@ -9,6 +9,7 @@ from holdfast.chat import ChatFormat
 from holdfast.data.pairs import ParallelPairs
 from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
+from holdfast.escaping import one_line
 from holdfast.evals.statistics import mean_interval, wilson_interval
 from holdfast.models import DType, load_model, load_tokenizer
 from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
@@ -137,7 +138,7 @@ def _print(figures: Sequence[Figure], models: Sequence[str], options: GapOptions
     unit = "nats an answer" if options.sums else "nats a token"
     caption = f"reward gap: log p(safe answer) - log p(unsafe answer), {unit}; 95 % intervals over pairs"
     for model in models:
-        out.print(f"\n{model}", highlight=False, markup=False)
+        out.print(f"\n{one_line(model)}", highlight=False)
         table = build_table(figures, metrics=COLUMNS, rows="group", method=model, group=None, caption=caption)
         out.print(to_rich(table))
     if len(models) > 1:

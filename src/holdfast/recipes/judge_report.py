@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from holdfast.escaping import one_line
 from holdfast.evals.agreement import cohen_kappa, precision_recall, scored_pairs
 from holdfast.evals.judges.base import Exchange
 from holdfast.evals.judges.labels import family
@@ -114,7 +115,7 @@ def rate_table(judged: Judged, *, by_language: bool) -> Table:
     groups = judged.groups if by_language else {ALL: judged.groups[ALL]}
     for judge, judgements in judged.judgements.items():
         for group, indices in groups.items():
-            first = [Text(judge), *[Text(group)] * by_language]
+            first = [Text(one_line(judge)), *[Text(one_line(group))] * by_language]
             members = [judgements[index] for index in indices]
             for rate in rates(members):
                 cells = f"{rate.number:,}", _percent(rate.number, rate.scored), f"{rate.scored:,}"
@@ -134,7 +135,7 @@ def agreement_table(judged: Judged) -> Table:
     )
     _columns(table, ["judge", "judge"], [], ["same verdict %", "kappa", "n", "left out"])
     for a, b, agreement in agreements(judged):
-        table.add_row(Text(a), Text(b), *_cells(agreement))
+        table.add_row(Text(one_line(a)), Text(one_line(b)), *_cells(agreement))
     return table
 
 
@@ -149,10 +150,10 @@ def label_tables(judged: Judged) -> Iterator[Table]:
     classes = Table(title="Each class")
     _columns(classes, ["judge"], ["partial", "class"], ["labelled", "precision %", "recall %"])
     for each in found:
-        table.add_row(Text(each.judge), each.partial, *_cells(each.agreement))
+        table.add_row(Text(one_line(each.judge)), each.partial, *_cells(each.agreement))
         for name, labelled, precision, recall in each.classes:
             shares = ("-" if share is None else f"{100 * share:.1f}" for share in (precision, recall))
-            classes.add_row(Text(each.judge), each.partial, name, f"{labelled:,}", *shares)
+            classes.add_row(Text(one_line(each.judge)), each.partial, name, f"{labelled:,}", *shares)
         classes.add_section()
     yield table
     yield classes
@@ -170,7 +171,7 @@ def mistakes(judged: Judged, show_text: bool) -> Iterator[Text]:
             if family([verdict, label]) is not None
         ]
         for place, verdict, label, exchange in wrong[:SHOWN_MISTAKES]:
-            yield Text(f"{judge} says {verdict}, the label {label}: {place}", style="bold")
+            yield Text(one_line(f"{judge} says {verdict}, the label {label}: {place}"), style="bold")
             yield Text(f"  prompt: {redact(exchange.prompt, show_text)}")
             yield Text(f"  completion: {redact(exchange.completion, show_text)}")
 

@@ -7,15 +7,16 @@ from pathlib import Path
 import yaml
 
 from holdfast import __version__
+from holdfast.escaping import markdown
 from holdfast.recipes.configs import TrainingConfig
 from holdfast.results import Figure
 
 
 @dataclass(frozen=True)
 class CardText:
-    """What a recipe says of its own result. Texts from files or users go through `escaped`."""
+    """What a recipe says of its own result. In `details` and `data`, texts from files or users are escaped already."""
 
-    title: str
+    title: str  # any text
     method: str  # "SaRFT, Safety-Aware Role-Play Fine-Tuning (arXiv 2502.20968)"
     details: str  # sentences on what this run did
     tags: tuple[str, ...]
@@ -33,7 +34,7 @@ def write_model_card(directory: Path, config: TrainingConfig, text: CardText, fi
         "---",
         yaml.safe_dump(head, sort_keys=False).rstrip(),
         "---",
-        f"# {text.title} on {escaped(Path(config.model).name)}",
+        f"# {markdown(text.title)} on {markdown(Path(config.model).name)}",
         "",
         f"Fine-tuned with {text.method}, by Holdfast {__version__}. {text.details}",
         "",
@@ -41,7 +42,7 @@ def write_model_card(directory: Path, config: TrainingConfig, text: CardText, fi
         "",
         "| setting | value |",
         "|---|---|",
-        *(f"| {name} | {escaped(str(settings[name]))} |" for name in text.switches),
+        *(f"| {name} | {markdown(str(settings[name]))} |" for name in text.switches),
         "",
         "All settings are in `config.yaml`; data, versions and commit in `run.json`.",
         "",
@@ -51,7 +52,7 @@ def write_model_card(directory: Path, config: TrainingConfig, text: CardText, fi
         "",
         "| figure | value |",
         "|---|---|",
-        *(f"| {escaped(_name(figure, figures))} | {figure.value:.4f} |" for figure in figures),
+        *(f"| {markdown(_name(figure, figures))} | {figure.value:.4f} |" for figure in figures),
         "",
         "## Not measured",
         "",
@@ -66,10 +67,3 @@ def _name(figure: Figure, figures: Sequence[Figure]) -> str:
     """The metric, with its group where the figures have several."""
     several = len({other.group for other in figures}) > 1
     return f"{figure.metric}, {figure.group}" if several else figure.metric
-
-
-def escaped(text: str) -> str:
-    """Text of a file or a user that must not become Markdown or HTML."""
-    for character in "\\`*_[]<>|#":
-        text = text.replace(character, "\\" + character)
-    return text.replace("\n", " ")

@@ -9,10 +9,10 @@ from rich.table import Table
 
 from holdfast import __version__
 from holdfast.errors import HoldfastError
+from holdfast.escaping import markdown
 from holdfast.models import DType, adapter_base, load_model, load_tokenizer
 from holdfast.parameters.projection import ProjectionReport
 from holdfast.parameters.safe_lora import Subspace, safe_lora
-from holdfast.recipes.model_card import escaped
 from holdfast.recipes.run_directory import versions
 from holdfast.recipes.terminal import count, note, out
 
@@ -86,7 +86,7 @@ def write_note(options: ProjectOptions, report: ProjectionReport) -> None:
     if card.is_file():
         shutil.copyfile(card, target)
     elif not target.exists():  # peft has written one beside an adapter
-        target.write_text(f"# {escaped(Path(options.model).name)}\n", encoding="utf-8")
+        target.write_text(f"# {markdown(Path(options.model).name)}\n", encoding="utf-8")
     how = (
         f"similarity at most {options.threshold:g}"
         if options.layers is None
@@ -99,7 +99,7 @@ def write_note(options: ProjectOptions, report: ProjectionReport) -> None:
         f"SafeLoRA (arXiv 2405.16833), by Holdfast {__version__}: what fine-tuning added to {len(report.projected)} of "
         f"{len(report.layers)} linear layers was replaced by its {options.subspace} projection onto what alignment "
         f"changed ({how}).",
-        f"Unaligned model: {escaped(options.unaligned)}. Every layer's similarity is in `projection.json`.",
+        f"Unaligned model: {markdown(options.unaligned)}. Every layer's similarity is in `projection.json`.",
         "",
         "Anything measured before the projection does not hold for this model. Measure it again.",
         "",

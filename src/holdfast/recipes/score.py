@@ -15,6 +15,7 @@ from holdfast.data.roles import find_role
 from holdfast.data.rows import RoleRow
 from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
+from holdfast.escaping import one_line
 from holdfast.evals.statistics import wilson_interval
 from holdfast.models import DType, load_model, load_tokenizer
 from holdfast.recipes.terminal import note, out, progress_bar, report_loading, warn_of_unknown_tokens
@@ -166,7 +167,7 @@ def share_table(results: Sequence[Scored]) -> Table:
         scores = result.scores
         low, high = _interval(scores)
         cells: list[Text | str] = [
-            Text(result.role.name),
+            Text(one_line(result.role.name)),
             f"{len(scores):,}",
             Text(f"{100 * scores.flagged_share:.0f} [{100 * low:.0f}, {100 * high:.0f}]"),
             f"{_mean([score.role_score for score in scores]):+.3f}",

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from holdfast.chat import ChatFormat, EncodedRow, EndOfTurn
 from holdfast.data import RoleRow, load_role, load_role_rows
 from holdfast.errors import HoldfastError
+from holdfast.escaping import printable
 from holdfast.models import load_tokenizer
 from holdfast.recipes.terminal import count, out
 
@@ -34,7 +35,7 @@ def show_template(
     chat = ChatFormat(tokenizer, end_of_turn=end_of_turn)
     system = load_role(role, role_name).persona_prompt if role is not None else system_prompt
     for name, fact in template_facts(chat).items():
-        out.print(f"{name:<22} {fact}", markup=False, highlight=False)
+        out.print(f"{name:<22} {fact}", highlight=False)
     for row in load_role_rows(data, limit=rows):
         encoded = _encode(chat, row, system)
         trained = sum(encoded.trained)
@@ -60,7 +61,7 @@ def marked(tokenizer: PreTrainedTokenizerBase, encoded: EncodedRow) -> Text:
     for end in range(1, len(encoded.trained) + 1):
         if end < len(encoded.trained) and encoded.trained[end] == encoded.trained[start]:
             continue
-        piece = str(tokenizer.decode(encoded.input_ids[start:end]))
+        piece = printable(str(tokenizer.decode(encoded.input_ids[start:end])))
         text.append(
             f"⟦{piece}⟧" if encoded.trained[start] else piece, TRAINED_STYLE if encoded.trained[start] else "dim"
         )

@@ -3,28 +3,45 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 
 from holdfast.chat import ChatFormat
 from holdfast.data import Message, RoleRows
+from holdfast.escaping import one_line, printable
 
-out = Console()
-err = Console(stderr=True)
+
+class SafeConsole(Console):
+    """A console on which no text is markup, and whatever it prints, no control character of it works."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render as `Console` does, with unprintable characters shown as escapes."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+out = SafeConsole(markup=False, emoji=False)
+err = SafeConsole(markup=False, emoji=False, stderr=True)
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error; call what it yields with (done, in all)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(one_line(what), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def note(text: str) -> None:
     """One line about what is going on."""
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    err.print(one_line(text), highlight=False, soft_wrap=True)
 
 
 def count(number: int, what: str) -> str:

@@ -14,7 +14,7 @@ from holdfast.errors import HoldfastError
 from holdfast.losses.preference import PREFERENCE_LOSSES, bind
 from holdfast.recipes.configs import MPOConfig, PairsConfig, PreferenceConfig
 from holdfast.recipes.gap import gap_figures
-from holdfast.recipes.model_card import CardText, escaped, write_model_card
+from holdfast.recipes.model_card import CardText, write_model_card
 from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
 from holdfast.recipes.terminal import count, note, report_loading
 from holdfast.recipes.training import (
@@ -253,7 +253,7 @@ def _card(config: PairsConfig, recipe: Recipe, data: TrainingData) -> CardText:
     method, details, switches = recipe.card
     targets = ", ".join(data.pairs.languages[1:])
     return CardText(
-        title=f"{escaped(recipe.method)}, {escaped(config.dominant_language)} to {escaped(targets)},",
+        title=f"{recipe.method}, {config.dominant_language} to {targets},",
         method=method,
         details=details,
         tags=(recipe.method, "multilingual-safety"),

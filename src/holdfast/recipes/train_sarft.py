@@ -21,7 +21,7 @@ from holdfast.methods.role import (
 )
 from holdfast.models import Policy
 from holdfast.recipes.configs import SaRFTConfig
-from holdfast.recipes.model_card import CardText, escaped, write_model_card
+from holdfast.recipes.model_card import CardText, write_model_card
 from holdfast.recipes.terminal import count, note, progress_bar, report_loading
 from holdfast.recipes.training import (
     length_limits,
@@ -177,7 +177,7 @@ def card_text(config: SaRFTConfig, role: Role, made: RoleExamples) -> CardText:
     else:
         anchored = f"{share} were anchored to the aligned model (selector {config.selector})."
     return CardText(
-        title=escaped(role.name),
+        title=role.name,
         method="SaRFT, Safety-Aware Role-Play Fine-Tuning (arXiv 2502.20968)",
         details=f"{anchored} How well it plays the role was not measured either.",
         tags=("sarft", "role-play"),

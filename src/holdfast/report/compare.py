@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from holdfast.escaping import csv_cell, markdown, one_line
 from holdfast.evals.paired import BOOTSTRAP, Comparison, Line
 from holdfast.report.table import MISSING, Cell
 from holdfast.results import Figure
@@ -47,7 +48,8 @@ FIELDS = (
 class Grid:
     """A table of text; the first `labels` columns say what a line is about, the others hold numbers.
 
-    What follows a line break in a cell is an aside: an interval, a judge's name, a count.
+    What follows a line break in a cell is an aside: an interval, a judge's name, a count. Names are on one line
+    and printable.
     """
 
     headings: tuple[str, ...]
@@ -66,14 +68,17 @@ def values_grid(lines: Sequence[Line], models: Sequence[str]) -> Grid:
         f"{MISSING} not measured."
     )
     if len(models) > _SIDE_BY_SIDE:
-        below = [(*_place(line.figure), line.figure.method, *_value(line.figure).split("\n", 1)) for line in lines]
+        below = [
+            (*_place(line.figure), one_line(line.figure.method), *_value(line.figure).split("\n", 1))
+            for line in lines
+        ]
         return _grid(
             (*_PLACE, "Model", "Value", "Interval, n"), len(_PLACE) + 1, sorted(below, key=_first(below)), caption
         )
     cells = {(_place(line.figure), line.figure.method): line.figure for line in lines}
     places = dict.fromkeys(_place(line.figure) for line in lines)
     return _grid(
-        (*_PLACE, *models),
+        (*_PLACE, *map(one_line, models)),
         len(_PLACE),
         [(*place, *(_value(cells.get((place, model))) for model in models)) for place in places],
         caption,
@@ -83,14 +88,14 @@ def values_grid(lines: Sequence[Line], models: Sequence[str]) -> Grid:
 def differences_grid(lines: Sequence[Line], baseline: str) -> Grid:
     """A line for each comparison with the baseline; no lines where nothing was paired."""
     return _grid(
-        (*_PLACE, "Model", f"− {baseline}", "p\n(Holm)", "Pairs\n(left out)"),
+        (*_PLACE, "Model", f"− {one_line(baseline)}", "p\n(Holm)", "Pairs\n(left out)"),
         len(_PLACE) + 1,
         [
-            (*_place(line.figure), line.figure.method, *_comparison(line.comparison))
+            (*_place(line.figure), one_line(line.figure.method), *_comparison(line.comparison))
             for line in lines
             if line.comparison is not None
         ],
-        f"Difference from {baseline} [95 % interval] over the prompts that were scored for both. "
+        f"Difference from {one_line(baseline)} [95 % interval] over the prompts that were scored for both. "
         "p: McNemar's exact test, † bootstrap of whole requests; below it after Holm's correction over this table, "
         "* where that is below .05. "
         "Left out: asked of one model only, or unscored for one.",
@@ -116,9 +121,9 @@ def to_rich(grid: Grid) -> Table:
 def to_markdown(grid: Grid) -> str:
     """The grid in GitHub's Markdown with its caption, ending in a newline."""
     rule = ["---"] * grid.labels + ["---:"] * (len(grid.headings) - grid.labels)
-    lines = [grid.headings, rule, *grid.lines]
-    table = "".join(f"| {' | '.join(map(_markdown, line))} |\n" for line in lines)
-    return f"{table}\n{_markdown(grid.caption)}\n"
+    heading, *lines = ([markdown(text) for text in line] for line in (grid.headings, *grid.lines))
+    table = "".join(f"| {' | '.join(line)} |\n" for line in (heading, rule, *lines))
+    return f"{table}\n{markdown(grid.caption)}\n"
 
 
 def records(lines: Sequence[Line], baseline: str) -> list[dict[str, Any]]:
@@ -136,7 +141,8 @@ def to_csv(lines: Sequence[Line], baseline: str) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records(lines, baseline))
+    for record in records(lines, baseline):
+        writer.writerow({field: csv_cell(value) for field, value in record.items()})
     return text.getvalue()
 
 
@@ -178,10 +184,11 @@ def _record(line: Line, baseline: str) -> dict[str, Any]:
 
 
 def _place(figure: Figure) -> tuple[str, str, str]:
-    name, bracket, judge = figure.metric.partition("[")
+    name, bracket, judge = one_line(figure.metric).partition("[")
     # Words, for a terminal to break between them; the records keep the names.
     title = name.replace("_", " ") + _ARROWS[_HIGHER_IS_BETTER.get(name)]
-    return figure.experiment.removeprefix("eval/"), title + (f"\n{bracket}{judge}" if judge else ""), figure.group
+    aside = f"\n{bracket}{judge}" if judge else ""
+    return one_line(figure.experiment.removeprefix("eval/")), title + aside, one_line(figure.group)
 
 
 def _value(figure: Figure | None) -> str:
@@ -213,8 +220,3 @@ def _probability(p: float | None) -> str:
 def _rich_cell(text: str) -> Text:
     first, _, rest = text.partition("\n")
     return Text.assemble(first, (f"\n{rest}", "dim") if rest else "")
-
-
-def _markdown(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-    return " ".join(escaped.split())

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from holdfast.escaping import one_line
 from holdfast.results import Figure
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ def grouped_bars(
 
     A missing value leaves a gap with a dash, so that it does not look like a zero.
     """
+    groups, series, title = (
+        [one_line(name) for name in groups],
+        [one_line(name) for name in series],
+        one_line(title),
+    )
     with _style():
         figure, axes = _figure(7.2, 3.6)
         width = 0.8 / len(series)
@@ -90,7 +96,7 @@ def grouped_bars(
                     axes.plot([place, place], bounds, color=_INK, linewidth=1.2, solid_capstyle="butt")
         axes.set_xticks(range(len(groups)), groups)
         axes.tick_params(axis="x", length=0)
-        axes.set_ylabel(ylabel)
+        axes.set_ylabel(one_line(ylabel))
         axes.grid(axis="y")
         _head(axes, title)
         return _svg(figure, title, f"Bar chart of {ylabel}: {', '.join(series)}, for {', '.join(groups)}.")
@@ -124,13 +130,14 @@ def scatter(
 
     Where there are more than MOST_LABELS, dots carry numbers, and a list beside the plot says whose they are.
     """
+    labels, title = [one_line(label) for label in labels], one_line(title)
     crowded = sum(map(bool, labels)) > MOST_LABELS
     with _style():
         figure, axes = _figure(9.4 if crowded else 7.2, 4.6 if crowded else 4.2)
         axes.scatter([x for x, _ in points], [y for _, y in points], s=42, color=next(iter(_SERIES)), linewidths=0)
         axes.margins(0.12)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
+        axes.set_xlabel(one_line(xlabel))
+        axes.set_ylabel(one_line(ylabel))
         axes.grid()
         _head(axes, title)
         if crowded:
@@ -145,6 +152,7 @@ def score_histogram(
     """Overlaid histograms of several sets of scores (flagged, unflagged), over the same bins."""
     import numpy as np
 
+    series, title = {one_line(name): values for name, values in series.items()}, one_line(title)
     with _style():
         figure, axes = _figure(7.2, 3.2)
         edges = np.histogram_bin_edges(np.concatenate([np.asarray(v, float) for v in series.values()]), bins=bins)
@@ -152,7 +160,7 @@ def score_histogram(
             counts, _ = np.histogram(values, bins=edges)
             axes.stairs(counts, edges, fill=True, color=colour, alpha=0.3)
             axes.stairs(counts, edges, color=colour, linewidth=1.6, label=_plain(f"{name} ({len(values):,})"))
-        axes.set_xlabel(xlabel)
+        axes.set_xlabel(one_line(xlabel))
         axes.set_ylabel("rows")
         axes.grid(axis="y")
         _head(axes, title)
@@ -261,7 +269,7 @@ def _svg(figure: "Canvas", title: str, description: str) -> Markup:
         "viewBox": root.attrib["viewBox"],  # and no width or height
         "class": "plot",
         "role": "img",
-        "aria-label": f"{title}. {description}" if title else description,
+        "aria-label": one_line(f"{title}. {description}" if title else description),
         "style": "stroke-linejoin: round; stroke-linecap: butt",
     }
     return Markup(ElementTree.tostring(root, encoding="unicode"))

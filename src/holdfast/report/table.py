@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.errors import HoldfastError
+from holdfast.escaping import csv_cell, latex, markdown, one_line
 from holdfast.results import Figure
 
 MISSING = "–"  # not measured; never to be read as zero
@@ -145,12 +145,14 @@ def pivoted(figures: Iterable[Figure], metric: str, *, columns: Pivot = "group")
 
 def to_rich(table: TableData) -> Table:
     """The table for a terminal, intervals under their numbers; text is never read as rich's markup."""
-    drawn = Table(box=SIMPLE_HEAD, caption=Text(table.caption) if table.caption else None, caption_justify="left")
-    drawn.add_column(Text(table.corner), overflow="fold")
+    caption = Text(one_line(table.caption)) if table.caption else None
+    drawn = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+    drawn.add_column(Text(one_line(table.corner)), overflow="fold")
     for column, width in zip(table.columns, _widths(table), strict=True):
-        drawn.add_column(Text(column.heading), justify="right", min_width=width)  # labels fold, numbers never
+        heading = Text(one_line(column.heading))
+        drawn.add_column(heading, justify="right", min_width=width)  # labels fold, numbers never
     for row in table.rows:
-        drawn.add_row(Text(row.label), *(_rich_cell(cell) for cell in row.cells))
+        drawn.add_row(Text(one_line(row.label)), *(_rich_cell(cell) for cell in row.cells))
     return drawn
 
 
@@ -178,13 +180,11 @@ def folded(table: TableData, width: int) -> list[TableData]:
 
 def to_markdown(table: TableData) -> str:
     """The table in GitHub's Markdown, ending in a newline."""
-    lines = [
-        [table.corner, *(column.heading for column in table.columns)],
-        ["---", *("---:" for _ in table.columns)],
-        *([row.label, *(cell.text for cell in row.cells)] for row in table.rows),
-    ]
-    text = "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
-    return text + (f"\n{_markdown_cell(table.caption)}\n" if table.caption else "")
+    heading = [markdown(text) for text in (table.corner, *(column.heading for column in table.columns))]
+    rule = ["---", *("---:" for _ in table.columns)]
+    rows = [[markdown(row.label), *(cell.text for cell in row.cells)] for row in table.rows]
+    text = "".join(f"| {' | '.join(line)} |\n" for line in (heading, rule, *rows))
+    return text + (f"\n{markdown(table.caption)}\n" if table.caption else "")
 
 
 def to_csv(table: TableData) -> str:
@@ -195,9 +195,11 @@ def to_csv(table: TableData) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     parts = ("", " low", " high", " n")
-    writer.writerow([table.corner, *(column.title + part for column in table.columns for part in parts)])
+    titles = (column.title + part for column in table.columns for part in parts)
+    writer.writerow(map(csv_cell, [table.corner, *titles]))
     for row in table.rows:
-        writer.writerow([row.label, *(value for cell in row.cells for value in cell)])  # csv leaves None empty
+        values = (value for cell in row.cells for value in cell)  # csv leaves None empty
+        writer.writerow([csv_cell(row.label), *values])
     return text.getvalue()
 
 
@@ -211,7 +213,7 @@ def to_latex(table: TableData) -> str:
         *(_latex_line([row.label, *(cell.number for cell in row.cells)], row.cells) for row in table.rows),
         "\\bottomrule",
         "\\end{tabular}",
-        *([f"\\par\\smallskip {{\\footnotesize {_latex(table.caption)}}}"] if table.caption else []),
+        *([f"\\par\\smallskip {{\\footnotesize {latex(table.caption)}}}"] if table.caption else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -238,35 +240,11 @@ def _rich_cell(cell: Cell) -> Text:
     return Text.assemble(cell.number, (f"\n{cell.interval}", "dim") if cell.interval else "")
 
 
-def _markdown_cell(text: str) -> str:
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
-
-
-_LATEX = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "\\": "\\textbackslash{}",
-    "~": "\\textasciitilde{}",
-    "^": "\\textasciicircum{}",
-    "<": "\\textless{}",
-    ">": "\\textgreater{}",
-    "|": "\\textbar{}",
-    "↑": "$\\uparrow$",
-    "↓": "$\\downarrow$",
-    "†": "$\\dagger$",
-    MISSING: "--",
-}
-_LATEX_SIGN = re.compile("|".join(map(re.escape, _LATEX)))
-
-
-def _latex(text: str) -> str:
-    return _LATEX_SIGN.sub(lambda match: _LATEX[match[0]], " ".join(text.split()))
-
-
 def _latex_line(texts: Sequence[str], cells: Sequence[Cell] = ()) -> str:
     """A line of the tabular; a cell's interval follows its number, small."""
     intervals = ("", *(cell.interval for cell in cells))
     shown = [
-        _latex(text) + (f" {{\\scriptsize {interval}}}" if interval else "")
+        latex(text) + (f" {{\\scriptsize {interval}}}" if interval else "")
         for text, interval in zip_longest(texts, intervals, fillvalue="")
     ]
     return " & ".join(shown) + " \\\\"

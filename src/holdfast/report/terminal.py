@@ -7,6 +7,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from holdfast.escaping import printable
+
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _STYLES = ("bright_red", "bright_blue", "bright_green", "bright_magenta")
 
@@ -39,12 +41,12 @@ def histogram(series: Mapping[str, Sequence[float]], *, bins: int = 16, width: i
 
 
 def redact(text: str, show: bool) -> str:
-    """The text, or unless it is to be shown its length and fingerprint, by which two texts can be told apart.
+    """The printable text, or unless it is to be shown its length and fingerprint, which tell two texts apart.
 
     The result has square brackets: print it through rich.text.Text, or rich takes it for markup.
     """
     if show:
-        return text
+        return printable(text)
     fingerprint = hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:8]
     return f"[redacted, {len(text):,} character{'' if len(text) == 1 else 's'}, sha {fingerprint}]"
 

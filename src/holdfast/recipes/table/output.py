@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.text import Text
 
+from holdfast.escaping import latex, markdown
 from holdfast.recipes.table.cells import Cell, Step, check
 from holdfast.recipes.table.grid import Outcome, run_grid
 from holdfast.recipes.table.process import Child, locked
@@ -65,23 +66,21 @@ def write_tables(
 
 
 def _markdown(title: str, about: str, tables: Mapping[str, TableData], failed: Sequence[Outcome]) -> str:
-    parts = [f"# {title}", about]
+    parts = [f"# {markdown(title)}", markdown(about)]
     for heading, table in tables.items():
-        parts += [f"## {heading}", to_markdown(table).rstrip()]
+        parts += [f"## {markdown(heading)}", to_markdown(table).rstrip()]
     if failed:
-        listed = [f"- {outcome.cell.name}: `{outcome.log}`: {_plain(outcome.reason)}" for outcome in failed]
+        listed = [
+            "- " + ": ".join(map(markdown, (outcome.cell.name, str(outcome.log), outcome.reason)))
+            for outcome in failed
+        ]
         parts += ["## Failed", "\n".join(listed)]
     return "\n\n".join(parts) + "\n"
 
 
 def _latex(about: str, tables: Mapping[str, TableData]) -> str:
-    parts = [f"% {about}", *(f"% {heading}\n{to_latex(table)}" for heading, table in tables.items())]
+    parts = [f"% {latex(about)}", *(f"% {latex(heading)}\n{to_latex(table)}" for heading, table in tables.items())]
     return "\n".join(parts)
-
-
-def _plain(text: str) -> str:
-    """For Markdown, where a reason may hold its signs."""
-    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", text)
 
 
 def _write(path: Path, text: str) -> None:
