@@ -7,8 +7,23 @@ import holdfast
 
 SOURCE = Path(holdfast.__file__).parent
 FLOORS = [
-    {"errors", "escaping", "files", "results", "samples", "config", "losses", "data", "__init__"},
-    {"chat", "forward", "models"},
+    {
+        "__init__",
+        "chat",
+        "config",
+        "data",
+        "errors",
+        "escaping",
+        "files",
+        "forward",
+        "losses",
+        "model_files",
+        "models",
+        "results",
+        "samples",
+        "template_trial",
+        "templates",
+    },
     {"reference", "selection", "parameters", "decoding"},
     {"trainers", "evals"},
     {"methods"},

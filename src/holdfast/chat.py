@@ -6,16 +6,19 @@ checked against the template itself.
 """
 
 import hashlib
+import math
+import sys
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from holdfast.data.rows import Message, Speaker
 from holdfast.errors import HoldfastError
+from holdfast.models import Policy, context_tokens, embedding_rows
+from holdfast.templates import check_template, render
 
 EndOfTurn = Literal["template", "eos"]
 
@@ -62,6 +65,8 @@ class ChatFormat:
         default_system: the system text that the template inserts by itself when there is none (Qwen2.5), or None.
         end_of_turn_ids: the tokens that end an assistant turn.
         stop_token_ids: the tokens that end a generation: the end of turn and eos.
+        context: the most tokens that the model reads; infinite until `of_model` has told it.
+        embeddings: how many tokens the model has embeddings for; none is beyond that until `of_model` has told it.
     """
 
     def __init__(
@@ -76,7 +81,10 @@ class ChatFormat:
                 f"{tokenizer.name_or_path}: the tokenizer has no chat template, so it is not a chat model; "
                 "use the model's instruct version, or pass a Jinja file with --chat-template"
             )
+        check_template(tokenizer)
         self.tokenizer = tokenizer
+        self.context: float = math.inf
+        self.embeddings = sys.maxsize
         self.end_of_turn = end_of_turn
         self.fold_separator = fold_separator
         self._shapes: dict[tuple[Speaker, ...], _Shape] = {}
@@ -87,6 +95,11 @@ class ChatFormat:
         self.stop_token_ids = sorted({self.end_of_turn_ids[0], *_as_list(tokenizer.eos_token_id)})
 
     # -- what callers use
+
+    def of_model(self, model: Policy) -> "ChatFormat":
+        """Return this format, which from now on rejects tokens that the model has no embedding for."""
+        self.context, self.embeddings = context_tokens(model), embedding_rows(model)
+        return self
 
     def with_system(self, messages: Sequence[Message], system: str | None) -> tuple[Message, ...]:
         """The conversation under this system text; None leaves the row's own, if it has one.
@@ -143,7 +156,7 @@ class ChatFormat:
         texts = [segment.text for segment in segments]  # one call: it costs more than the few tokens
         tokens = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         for segment, ids in zip(segments, tokens, strict=True):
-            input_ids += ids
+            input_ids += self._known(ids)
             trained += [segment.trained] * len(ids)
         return EncodedRow(input_ids, trained)
 
@@ -151,7 +164,7 @@ class ChatFormat:
         """Tokens of a conversation that ends with a user turn, ready for the assistant to speak."""
         answered = [*messages, Message("assistant", "x")]
         segments = self.segments(answered, system=system)
-        return [token for segment in segments[:-1] for token in self._tokens(segment.text)]
+        return [token for segment in segments[:-1] for token in self._known(self._tokens(segment.text))]
 
     def unknown_share(self, conversations: Iterable[Sequence[Message]]) -> float:
         """The share of the texts' tokens that the tokenizer does not know; 0 where it knows every character."""
@@ -171,13 +184,8 @@ class ChatFormat:
 
     # -- probing
 
-    def _render(self, turns: Sequence[Message], **kwargs: Any) -> str:
-        chat = [{"role": turn.speaker, "content": turn.content} for turn in turns]
-        try:
-            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, **kwargs))
-        except (TemplateError, TypeError, ValueError) as error:
-            order = ", ".join(turn.speaker for turn in turns)
-            raise HoldfastError(f"the chat template rejects a conversation of {order}: {error}") from None
+    def _render(self, turns: Sequence[Message]) -> str:
+        return render(self.tokenizer, [{"role": turn.speaker, "content": turn.content} for turn in turns])
 
     def _probe(self, speakers: Sequence[Speaker], padding: str) -> list[str]:
         """The literal text around placeholder turns, each wrapped in `padding`."""
@@ -239,6 +247,17 @@ class ChatFormat:
                 "the chat template rewrites this conversation's text (a think block or a control token in it?), "
                 "so its answer cannot be located; clean the row"
             )
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """The ids, if the model has an embedding for each."""
+        highest = max(ids, default=0)
+        if highest >= self.embeddings:
+            token = self.tokenizer.convert_ids_to_tokens(highest)
+            raise HoldfastError(
+                f"{self.tokenizer.name_or_path}: token {highest} ({token!r:.40}) is beyond "
+                f"the model's {self.embeddings:,} embeddings; use the tokenizer that belongs to the model"
+            )
+        return ids
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

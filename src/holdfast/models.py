@@ -3,50 +3,95 @@
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
+from peft.utils import get_peft_model_state_dict
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import find_adapter_config_file
 
 from holdfast.errors import HoldfastError
 from holdfast.forward import deferred_logits, evaluating
 from holdfast.losses.deferred import DeferredLogits, Head
+from holdfast.model_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    check_complete,
+    check_files,
+    check_weights,
+    find_file,
+    listed,
+    loading,
+    local_directory,
+    read_object,
+    weight_names,
+)
+from holdfast.templates import read_template
 
 Tuning = Literal["lora", "qlora", "full"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Policy = PreTrainedModel | PeftModel  # a causal language model, with or without adapters
+_HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+# Embeddings that peft saves beside an adapter because tokens were added.
+_EMBEDDING = re.compile(
+    r"(?:embed_tokens|wte|embed_in|word_embeddings|lm_head|embed_out)(?:\.base_layer)?\.weight$"
+)
 
 
 def load_tokenizer(
     name: str, *, chat_template: Path | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """Load a tokenizer from a directory or the hub; a missing padding token becomes the eos token."""
-    name = adapter_base(name) or name
-    with _loading(name, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    """Load a tokenizer from a directory or the hub; a missing padding token becomes the eos token.
+
+    An adapter's own tokenizer and chat template come first, its base's where it has none.
+    """
+    base = adapter_base(name)
+    own = base is None or _has_tokenizer(name)
+    tokenizer = _tokenizer(name, trust_remote_code) if own else _tokenizer(str(base), trust_remote_code, name)
     if chat_template is not None:
-        if not chat_template.is_file():
-            raise HoldfastError(f"{chat_template}: no such chat template file; give the path of a Jinja file")
-        tokenizer.chat_template = chat_template.read_text(encoding="utf-8")
+        tokenizer.chat_template = read_template(chat_template)
+    elif base is not None:
+        _complete_template(tokenizer, name, base, own, trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _tokenizer(name: str, trust_remote_code: bool, adapter: str | None = None) -> PreTrainedTokenizerBase:
+    check_files(name)
+    with loading(name, f"tokenizer{_of_adapter(adapter)}"):
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+
+
+def _has_tokenizer(adapter: str) -> bool:
+    return any(find_file(adapter, file) is not None for file in ("tokenizer.json", "tokenizer_config.json"))
+
+
+def _complete_template(
+    tokenizer: PreTrainedTokenizerBase, adapter: str, base: str, own: bool, trust_remote_code: bool
+) -> None:
+    """An adapter may have a tokenizer without a template, or a template without a tokenizer."""
+    if own and not tokenizer.chat_template:
+        tokenizer.chat_template = _tokenizer(base, trust_remote_code, adapter).chat_template
+    template = None if own else find_file(adapter, "chat_template.jinja")
+    if template is not None:
+        tokenizer.chat_template = read_template(template)
 
 
 def load_model(
@@ -59,58 +104,151 @@ def load_model(
 ) -> Policy:
     """Load a causal language model, or an adapter on its base, from a directory or the hub.
 
-    Weights are read from safetensors only. `device` None takes the first GPU if there is one. With
-    `quantise_4bit` the base is held in 4-bit NF4 (needs the `qlora` extra and a GPU).
+    Weights are read from safetensors only, and all of them must be there. `device` None takes the first GPU if there
+    is one. With `quantise_4bit` the base is held in 4-bit NF4 (needs the `qlora` extra and a GPU).
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     base = adapter_base(name)
-    options: dict[str, Any] = {
-        "dtype": dtype,
-        "use_safetensors": True,
-        "trust_remote_code": trust_remote_code,
-    }
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
     if quantise_4bit:
         options |= {"quantization_config": _four_bit_config(), "device_map": {"": device}}
-    with _loading(base or name, "model"):
-        model: Policy = AutoModelForCausalLM.from_pretrained(base or name, **options)
+    model: Policy = _load_causal(base or name, options, None if base is None else name)
     if base is not None:
         model = attach_adapter(model, name)
     return model if quantise_4bit else model.to(device)  # type: ignore[arg-type]
 
 
+def _load_causal(name: str, options: dict[str, Any], adapter: str | None) -> PreTrainedModel:
+    what = f"model{_of_adapter(adapter)}"
+    check_files(name)
+    check_weights(name)
+    with loading(name, what):
+        model = load_checked(AutoModelForCausalLM, name, what, **options)
+    if type(model.config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(model.config, "is_decoder", False):
+        raise HoldfastError(
+            f"{name}: {model.config.model_type} is an encoder, which reads a text in both directions and writes "
+            "none; give a causal language model"
+        )
+    return model
+
+
+def _of_adapter(adapter: str | None) -> str:
+    return "" if adapter is None else f" that the adapter {adapter} is on"
+
+
+def load_checked(loader: Any, name: str, what: str, **options: Any) -> Any:
+    """`loader.from_pretrained` from safetensors. Raises HoldfastError where weights are missing or left over."""
+    model, info = loader.from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
+    check_complete(name, what, info)
+    return model
+
+
 def adapter_base(name: str) -> str | None:
-    """The base model of an adapter, a directory or a hub id; None where `name` is no adapter."""
-    local = Path(name) / "adapter_config.json"
-    config = (local if local.is_file() else None) if Path(name).exists() else _adapter_config_on_hub(name)
-    if config is None:
+    """The base model of an adapter, a directory or a hub id; None where `name` is no adapter.
+
+    A relative directory is looked for in the working directory, then in the adapter's.
+    """
+    path = find_file(name, ADAPTER_CONFIG)
+    if path is None:
         return None
-    try:
-        return str(json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (ValueError, KeyError) as error:
-        raise HoldfastError(f"{config}: not an adapter's config ({error!r}); save the adapter again") from None
+    base = read_object(path).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base.strip():
+        raise HoldfastError(f"{path}: field 'base_model_name_or_path' names no model; save the adapter again")
+    base = next((place for place in (base, str(path.parent / base)) if _is_model(place)), base)
+    if local_directory(base) is None and not _HUB_ID.fullmatch(base):
+        raise HoldfastError(
+            f"{name}: its base model {base!r} is not there; correct base_model_name_or_path in {path}"
+        )
+    if find_file(base, ADAPTER_CONFIG) is not None:
+        raise HoldfastError(
+            f"{name}: its base model {base!r} is an adapter itself; merge that one into its base first"
+        )
+    return base
 
 
-@cache
-def _adapter_config_on_hub(name: str) -> Path | None:
-    try:
-        found = find_adapter_config_file(name)
-    except OSError:  # nothing of that name: the loader says so, and what to do
-        return None
-    return None if found is None else Path(found)
+def _is_model(name: str) -> bool:
+    directory = local_directory(name)
+    return directory is not None and any((directory / file).exists() for file in ("config.json", ADAPTER_CONFIG))
 
 
 def attach_adapter(model: Policy, name: str, adapter: str = "default") -> PeftModel:
     """Load the adapter `name` onto its base, frozen and called `adapter`; adapters on one base share its weights.
 
-    The first one attached is switched on, later ones wait for `set_adapter`.
+    The first one attached is switched on, later ones wait for `set_adapter`. Embeddings that the adapter brings for
+    added tokens replace the base's (see `brings_embeddings`).
     """
+    check_files(name)
     device = str(model.device)
-    with _loading(name, "adapter"):
-        if not isinstance(model, PeftModel):
-            return PeftModel.from_pretrained(model, name, adapter_name=adapter, torch_device=device)
-        model.load_adapter(name, adapter_name=adapter, torch_device=device)
-        return model
+    weights = _adapter_weights(name)
+    rows = _embedding_rows(name, weights)
+    with loading(name, "adapter"):
+        if rows is not None and rows != embedding_rows(model):
+            model.resize_token_embeddings(rows, mean_resizing=False)
+        if isinstance(model, PeftModel):
+            model.load_adapter(name, adapter_name=adapter, torch_device=device)
+        else:
+            model = PeftModel.from_pretrained(model, name, adapter_name=adapter, torch_device=device)
+        expected = get_peft_model_state_dict(model, adapter_name=adapter, save_embedding_layers=False)
+    _check_adapter(name, expected, weights)
+    return model
+
+
+def _adapter_weights(name: str) -> Path:
+    path = find_file(name, ADAPTER_WEIGHTS)
+    if path is not None:
+        return path
+    if find_file(name, "adapter_model.bin") is not None:
+        raise HoldfastError(
+            f"{name}: the adapter's weights are a pickle (adapter_model.bin), which can run code and is not read; "
+            "convert it to safetensors"
+        )
+    raise HoldfastError(f"{name}: the adapter has no weights ({ADAPTER_WEIGHTS}); save it again")
+
+
+def _check_adapter(name: str, expected: Iterable[str], weights: Path) -> None:
+    """Raise HoldfastError where the adapter's file lacks weights, or holds some that were not loaded."""
+    wanted = {_plain(key): key for key in expected}
+    found = {_plain(key): key for key in weight_names([weights]) if not _EMBEDDING.search(key)}
+    missing = [wanted[key] for key in sorted(set(wanted) - set(found)) if not _EMBEDDING.search(wanted[key])]
+    if missing:
+        layers = {layer[0] for key in missing if (layer := re.search(r"layers?\.\d+|h\.\d+", key))}
+        of = f" of {len(layers)} layer{'' if len(layers) == 1 else 's'}" if layers else ""
+        raise HoldfastError(f"{name}: the adapter lacks weights{of}: {listed(missing)}; save it again")
+    left_over = sorted(found[key] for key in set(found) - set(wanted))
+    if left_over:
+        raise HoldfastError(
+            f"{name}: the adapter has more than its {ADAPTER_CONFIG} describes: {listed(left_over)}; save it again"
+        )
+
+
+def _plain(key: str) -> str:
+    """A weight's name without the wrappers that differ between versions of the libraries."""
+    return ".".join(part for part in key.split(".") if part not in ("base_model", "model", "language_model"))
+
+
+def _embedding_rows(name: str, weights: Path) -> int | None:
+    """How many tokens the embeddings have that an adapter brings along; None where it brings none."""
+    with loading(name, "adapter"), safe_open(weights, framework="pt") as file:
+        names = [key for key in file.keys() if _EMBEDDING.search(key)]  # noqa: SIM118 it is no dict
+        rows = [file.get_slice(key).get_shape()[0] for key in names]
+    return max(rows, default=None)
+
+
+def brings_embeddings(adapter: str) -> bool:
+    """Whether an adapter replaces its base's embeddings, so that it cannot share the base with others."""
+    return _embedding_rows(adapter, _adapter_weights(adapter)) is not None
+
+
+def embedding_rows(model: Policy) -> int:
+    """How many tokens the model has embeddings for."""
+    return int(model.get_input_embeddings().weight.shape[0])  # type: ignore[union-attr,index,arg-type]
+
+
+def context_tokens(model: Policy) -> float:
+    """The most tokens that prompt and answer may have together; infinite where the model's config sets no limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return math.inf if limit is None else limit
 
 
 @dataclass(frozen=True)
@@ -255,19 +393,3 @@ def _four_bit_config() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-
-
-@contextmanager
-def _loading(name: str, what: str) -> Iterator[None]:
-    """Turn a loader's many exceptions into one line that says what to do."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
-        local = Path(name).exists()
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        advice = (
-            "check that the directory holds a complete model in safetensors"
-            if local
-            else "no such directory; give a model directory, or a hub id while the hub can be reached"
-        )
-        raise HoldfastError(f"{name}: cannot load the {what}; {advice} ({reason[:200]})") from error

@@ -17,7 +17,7 @@ from transformers import (
 from holdfast.decoding import Branch, DefenceProcessor
 from holdfast.evals.responders import Decoding
 from holdfast.forward import evaluating
-from holdfast.models import Policy, own_generation_config_left_out
+from holdfast.models import Policy, context_tokens, own_generation_config_left_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,6 @@ class Generation:
 
     tokens: list[int]
     cut: bool
-
-
-def context_tokens(model: Policy) -> float:
-    """The most tokens that prompt and answer may have together; infinite where the model's config sets no limit."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return math.inf if limit is None else limit
 
 
 def generate(

@@ -13,9 +13,18 @@ from holdfast.chat import ChatFormat
 from holdfast.data.rows import Message
 from holdfast.decoding import Prompts
 from holdfast.errors import HoldfastError
-from holdfast.evals.generation import BatchLimits, BranchSource, Generation, context_tokens, generate
+from holdfast.evals.generation import BatchLimits, BranchSource, Generation, generate
 from holdfast.evals.responders import Answer, Decoding
-from holdfast.models import DType, Policy, adapter_base, attach_adapter, load_model, load_tokenizer
+from holdfast.models import (
+    DType,
+    Policy,
+    adapter_base,
+    attach_adapter,
+    brings_embeddings,
+    context_tokens,
+    load_model,
+    load_tokenizer,
+)
 
 
 class LoadedModel:
@@ -40,6 +49,11 @@ class LoadedModel:
         self._attached: dict[str, str] = {}  # what an adapter is called in the model, by the name it was asked for
         self._elsewhere: dict[str, Policy] = {}  # experts that are no adapters of this base
 
+    @property
+    def own_adapter(self) -> str | None:
+        """What the adapter that the model was loaded with is called in it, None where there is none."""
+        return "default" if isinstance(self.model, PeftModel) and "default" in self.model.peft_config else None
+
     def attach(self, name: str) -> str:
         """Load the adapter `name` onto the base, unless it is there; returns what it is called in the model."""
         if name not in self._attached:
@@ -48,21 +62,21 @@ class LoadedModel:
             self._attached[name] = called
         return self._attached[name]
 
-    def expert(self, name: str) -> tuple[Policy, str | None]:
+    def expert(self, name: str, chat: ChatFormat) -> tuple[Policy, str | None]:
         """The model in which the expert `name` speaks, and its adapter there.
 
         An adapter's name in this model, or an adapter of this base, needs no second copy of it. Any other expert, an
         adapter of another base or a model, is loaded beside this model, as it was trained: its adapter would mean
-        something else on other weights. Raises HoldfastError where it has another vocabulary.
+        something else on other weights. Raises HoldfastError where it has another vocabulary than `chat`.
         """
         if isinstance(self.model, PeftModel) and name in self.model.peft_config:
             return self.model, name
-        base = adapter_base(name)
+        base = _shared_base(name)
         if base is not None and self.base is not None and _identity(base) == _identity(self.base):
             adapter = self.attach(name)
             return self.model, adapter
         if name not in self._elsewhere:
-            if load_tokenizer(name).get_vocab() != self.chat.tokenizer.get_vocab():
+            if load_tokenizer(name).get_vocab() != chat.tokenizer.get_vocab():
                 raise HoldfastError(
                     f"{name}: an expert with another vocabulary; it must be tuned from the same model"
                 )
@@ -87,14 +101,23 @@ class LocalResponder:
     """A `Responder` whose model is in this process.
 
     `adapter` is what the speaking adapter is called in the model (`default` for one trained here); None is the base.
+    `chat` is the adapter's own chat format; None takes the base's.
     A conversation that the chat template rejects, that fills the model's context or does not fit the memory gets an
     answer with an error; nothing is cut silently. An answer ends at the end of turn or of the context. A defence in
     the decoding reads every conversation twice, and the longer reading must fit.
     """
 
-    def __init__(self, loaded: LoadedModel, *, adapter: str | None = None, limits: BatchLimits | None = None):
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        adapter: str | None = None,
+        chat: ChatFormat | None = None,
+        limits: BatchLimits | None = None,
+    ):
         self.loaded = loaded
         self.adapter = adapter
+        self.chat = chat or loaded.chat
         self.limits = limits
 
     async def respond(
@@ -105,7 +128,8 @@ class LocalResponder:
         A batch blocks the event loop: it is the process's one heavy task, and a thread would only hold up Ctrl-C.
         """
         defence = decoding.defence
-        expert = None if defence is None or defence.expert is None else self.loaded.expert(defence.expert)
+        named = None if defence is None else defence.expert
+        expert = None if named is None else self.loaded.expert(named, self.chat)
         context = context_tokens(self.loaded.model)
         indices: list[int] = []
         prompts: list[Prompts] = []
@@ -122,7 +146,6 @@ class LocalResponder:
                 continue
             indices.append(index)
             prompts.append(prompt)
-        chat = self.loaded.chat
         branch = None
         if defence is not None:
             branch = BranchSource([prompt.branch for prompt in prompts], *(expert or (self.loaded.model, None)))
@@ -130,8 +153,8 @@ class LocalResponder:
             self.loaded.model,
             [prompt.main for prompt in prompts],
             decoding,
-            stop_token_ids=chat.stop_token_ids,
-            pad_token_id=chat.tokenizer.pad_token_id,
+            stop_token_ids=self.chat.stop_token_ids,
+            pad_token_id=self.chat.tokenizer.pad_token_id,
             limits=self.limits,
             branch=branch,
         )
@@ -145,13 +168,13 @@ class LocalResponder:
 
     def _prompts(self, conversation: Sequence[Message], decoding: Decoding) -> Prompts:
         if decoding.defence is not None:
-            return decoding.defence.prompts(self.loaded.chat, conversation)
-        return Prompts(self.loaded.chat.prompt_ids(conversation), [])
+            return decoding.defence.prompts(self.chat, conversation)
+        return Prompts(self.chat.prompt_ids(conversation), [])
 
     def _answer(self, generation: Generation | None) -> Answer:
         if generation is None:
             return Answer(None, error="out of memory for this prompt alone")
-        text = str(self.loaded.chat.tokenizer.decode(generation.tokens, skip_special_tokens=True))
+        text = str(self.chat.tokenizer.decode(generation.tokens, skip_special_tokens=True))
         count = len(generation.tokens) + (not generation.cut)  # with the end of turn, as providers count
         return Answer(text, cut=generation.cut, output_tokens=count)
 
@@ -188,35 +211,46 @@ class LocalModels:
         self._loaded: LoadedModel | None = None
 
     def responder(self, name: str) -> LocalResponder:
-        """The responder of a model or adapter, by directory or hub id; raises HoldfastError where it cannot load."""
-        base = adapter_base(name)
-        loaded = self._load(base or name)
-        adapter = None if base is None else loaded.attach(name)
-        return LocalResponder(loaded, adapter=adapter, limits=self.limits)
+        """The responder of a model or adapter, by directory or hub id; raises HoldfastError where it cannot load.
 
-    def _load(self, base: str) -> LoadedModel:
-        if self._loaded is None or self._base != _identity(base):
+        An adapter speaks through its own tokenizer and chat template, where it has them.
+        """
+        shared = _shared_base(name)
+        tokenizer = load_tokenizer(
+            name, chat_template=self.chat_template, trust_remote_code=self.trust_remote_code
+        )
+        chat = ChatFormat(tokenizer)  # before the weights: what is wrong with the template is told at once
+        loaded = self._load(name if shared is None else shared, chat)
+        adapter = loaded.attach(name) if shared is not None else loaded.own_adapter
+        return LocalResponder(loaded, adapter=adapter, chat=chat.of_model(loaded.model), limits=self.limits)
+
+    def _load(self, name: str, chat: ChatFormat) -> LoadedModel:
+        if self._loaded is None or self._base != _identity(name):
             self._loaded = None
             gc.collect()  # the model before has reference cycles, and both may not fit
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            remote = self.trust_remote_code
-            tokenizer = load_tokenizer(base, chat_template=self.chat_template, trust_remote_code=remote)
             load = partial(
                 load_model,
                 dtype=self.dtype,
                 device=self.device,
-                trust_remote_code=remote,
+                trust_remote_code=self.trust_remote_code,
                 quantise_4bit=self.quantise_4bit,
             )
-            self._loaded = LoadedModel(load(base), ChatFormat(tokenizer), base=base, load=load)
-            self._base = _identity(base)
+            self._loaded = LoadedModel(load(name), chat, base=name, load=load)
+            self._base = _identity(name)
         return self._loaded
+
+
+def _shared_base(name: str) -> str | None:
+    """The base that an adapter shares with others; None for a model, and for an adapter with its own embeddings."""
+    base = adapter_base(name)
+    return None if base is None or brings_embeddings(name) else base
 
 
 def grouped_by_base(names: Sequence[str]) -> list[str]:
     """The names with those of one base side by side, otherwise in their order."""
-    bases = [_identity(adapter_base(name) or name) for name in names]
+    bases = [_identity(_shared_base(name) or name) for name in names]
     return [names[index] for index in sorted(range(len(names)), key=lambda index: bases.index(bases[index]))]
 
 

@@ -29,6 +29,7 @@ from holdfast.evals.responders import Answer, Decoding
 from holdfast.models import DType
 from holdfast.recipes.terminal import count, note, progress_bar, warn_of_unknown_tokens
 from holdfast.samples import Judgement, Verdict
+from holdfast.templates import read_template
 
 Keep = Literal["refusals", "answers"]
 AskedKind = Literal["harmful", "benign"]
@@ -160,7 +161,7 @@ def _requests(benchmark: Benchmark, options: DrawRefusalsOptions) -> list[Reques
 async def _draw(
     name: str, judge: Judge, requests: Sequence[Request], journal: Journal, options: DrawRefusalsOptions
 ) -> list[_Drawn]:
-    template = "" if options.chat_template is None else _template(options.chat_template)
+    template = "" if options.chat_template is None else read_template(options.chat_template)
     identity = f"{identity_of(name)} {options.dtype} {options.quantise_4bit} {template}"
     decoding = Decoding(options.max_new_tokens)
     with progress_bar("answers") as show:
@@ -175,12 +176,6 @@ async def _draw(
     return [_Drawn(*drawn) for drawn in zip(requests, answers, judgements, strict=True)]
 
 
-def _template(path: Path) -> str:
-    if not path.is_file():
-        raise HoldfastError(f"{path}: no such chat template file; give the path of a Jinja file")
-    return path.read_text(encoding="utf-8")
-
-
 def _opened(name: str, requests: Sequence[Request], options: DrawRefusalsOptions) -> LocalResponder:
     models = LocalModels(
         dtype=options.dtype,
@@ -190,7 +185,7 @@ def _opened(name: str, requests: Sequence[Request], options: DrawRefusalsOptions
         limits=BatchLimits(rows=options.batch_size),
     )
     responder = models.responder(name)
-    warn_of_unknown_tokens(responder.loaded.chat, (request.messages for request in requests[:200]))
+    warn_of_unknown_tokens(responder.chat, (request.messages for request in requests[:200]))
     return responder
 
 

@@ -31,6 +31,7 @@ from holdfast.recipes.terminal import count, err, note, out, progress_bar, warn_
 from holdfast.report.terminal import redact
 from holdfast.results import Figure, read_figures, write_figures
 from holdfast.samples import Kind, Prompt, Sample
+from holdfast.templates import read_template
 
 if TYPE_CHECKING:
     from holdfast.evals.evaluation import Decode, ModelEvaluation
@@ -311,7 +312,7 @@ def _identity(name: str, defence: Defence | None, options: EvaluateOptions) -> s
 
 def _opened(local: "LocalModels", name: str, requests: Sequence[Request]) -> Responder:
     responder = local.responder(name)
-    warn_of_unknown_tokens(responder.loaded.chat, (request.messages for request in requests[:200]))
+    warn_of_unknown_tokens(responder.chat, (request.messages for request in requests[:200]))
     return responder
 
 
@@ -339,11 +340,7 @@ def _provider(options: EvaluateOptions) -> "ProviderSettings":
 
 
 def _template(options: EvaluateOptions) -> str:
-    if options.chat_template is None:
-        return ""
-    if not options.chat_template.is_file():
-        raise HoldfastError(f"{options.chat_template}: no such chat template file; give the path of a Jinja file")
-    return options.chat_template.read_text(encoding="utf-8")
+    return "" if options.chat_template is None else read_template(options.chat_template)
 
 
 def _require_inspect() -> None:

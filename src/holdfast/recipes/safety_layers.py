@@ -11,10 +11,10 @@ from holdfast.chat import ChatFormat
 from holdfast.data.rows import Message
 from holdfast.errors import HoldfastError
 from holdfast.evals.benchmarks import BenchmarkOptions, user_benchmark
-from holdfast.evals.generation import BatchLimits, context_tokens, generate
+from holdfast.evals.generation import BatchLimits, generate
 from holdfast.evals.judges.refusal import judge_refusal
 from holdfast.evals.responders import Decoding
-from holdfast.models import DType, Policy, load_model, load_tokenizer
+from holdfast.models import DType, Policy, context_tokens, load_model, load_tokenizer
 from holdfast.parameters.safety_layers import (
     PAPER_FACTORS,
     PAPER_SPREAD,

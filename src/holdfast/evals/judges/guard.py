@@ -72,6 +72,7 @@ class LocalGuard:
 
     def __init__(self, name: str, *, limits: "BatchLimits | None" = None, **loading: Any):
         from holdfast.models import load_model, load_tokenizer
+        from holdfast.templates import check_template
 
         remote = bool(loading.get("trust_remote_code", False))
         self.tokenizer = load_tokenizer(name, trust_remote_code=remote)
@@ -80,6 +81,7 @@ class LocalGuard:
                 f"{name}: the tokenizer has no chat template, so it is no guard model; use one such as "
                 "hf/Qwen/Qwen3Guard-Gen-0.6B"
             )
+        check_template(self.tokenizer)
         self.model = load_model(name, **loading)
         self.limits = limits
 
@@ -87,7 +89,8 @@ class LocalGuard:
         self, conversations: Sequence[Sequence[Message]], decoding: Decoding
     ) -> AsyncIterator[tuple[int, Answer]]:
         """See `Responder`; a conversation longer than the guard's context gets an answer with an error."""
-        from holdfast.evals.generation import context_tokens, generate
+        from holdfast.evals.generation import generate
+        from holdfast.models import context_tokens
 
         context = context_tokens(self.model)
         prompts = [self._prompt_ids(conversation) for conversation in conversations]
@@ -111,8 +114,10 @@ class LocalGuard:
                 yield fitting[place], Answer(text, cut=generation.cut, output_tokens=len(generation.tokens))
 
     def _prompt_ids(self, conversation: Sequence[Message]) -> list[int]:
+        from holdfast.templates import render
+
         chat = [{"role": message.speaker, "content": message.content} for message in conversation]
-        text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        text = render(self.tokenizer, chat, add_generation_prompt=True)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _stop_token_ids(self) -> list[int]:
