@@ -7,23 +7,8 @@ import holdfast
 
 SOURCE = Path(holdfast.__file__).parent
 FLOORS = [
-    {
-        "__init__",
-        "chat",
-        "config",
-        "data",
-        "errors",
-        "escaping",
-        "files",
-        "forward",
-        "losses",
-        "model_files",
-        "models",
-        "results",
-        "samples",
-        "template_trial",
-        "templates",
-    },
+    {"errors", "escaping", "files", "results", "samples", "config", "losses", "data", "__init__"},
+    {"chat", "forward", "model_files", "models", "template_trial", "templates"},
     {"reference", "selection", "parameters", "decoding"},
     {"trainers", "evals"},
     {"methods"},

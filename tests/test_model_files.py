@@ -15,7 +15,9 @@ from transformers import BertConfig, BertForMaskedLM
 
 from holdfast.chat import ChatFormat
 from holdfast.cli import main
+from holdfast.data.rows import Message
 from holdfast.errors import HoldfastError
+from holdfast.evals.local_responder import LocalModels
 from holdfast.model_files import loading
 from holdfast.models import LoraSettings, add_lora, load_model, load_tokenizer
 from tests.architectures import ARCHITECTURES
@@ -322,3 +324,105 @@ def test_what_the_hub_refuses_is_told_with_its_remedy(kind, said):
     with pytest.raises(HoldfastError) as raised, loading("owner/name", "model"):
         raise OSError("You cannot have it") from cause
     assert said in str(raised.value)
+
+
+def long_row(words: int) -> dict:
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "The sea. " * words}]
+    return {"messages": turns}
+
+
+@pytest.fixture
+def pairs(place) -> Path:
+    turn = {"prompt": "Why?", "chosen": "The sea.", "rejected": "The storm."}
+    rows = [turn | {"pair_id": "0", "language": language} for language in ("en", "zh")]
+    write_rows(place / "pairs.jsonl", *rows)
+    return place
+
+
+def config(place: Path, **fields) -> Path:
+    """A training's config."""
+    defaults = {
+        "model": place / "model",
+        "data": place / "rows.jsonl",
+        "output_dir": place / "out",
+        "lora_rank": 2,
+    }
+    lines = [f"{name}: {value}\n" for name, value in (defaults | fields).items()]
+    (place / "run.yaml").write_text("".join(lines))
+    return place / "run.yaml"
+
+
+def test_every_verb_refuses_what_the_context_does_not_hold(pairs, capsys):
+    edit(pairs / "model/config.json", max_position_embeddings=20)
+    model = ["--model", pairs / "model"]
+    role = ["--role", pairs / "role.yaml"]
+    rows = ["--data", pairs / "rows.jsonl", *role, "--max-response-tokens", 500]
+    write_rows(pairs / "rows.jsonl", long_row(50))
+    said = "more than the model's context of 20"
+    assert said in run(capsys, "score", *model, *rows)
+    assert said in run(capsys, "train-sarft", config(pairs, role=pairs / "role.yaml", max_response_tokens=500))
+    ranked = ["--selector", "persona_vector", "--output", pairs / "r.jsonl"]
+    assert "context" in run(capsys, "rank", *model, *rows, *ranked)
+    write_rows(
+        pairs / "pairs.jsonl",
+        *({"pair_id": "0", "language": language, "prompt": "Why?", "chosen": "The sea. " * 50, "rejected": "a"}
+          for language in ("en", "zh")),
+    )  # fmt: skip
+    assert said in run(capsys, "gap", *model, "--data", pairs / "pairs.jsonl")
+    assert said in run(capsys, "train-mpo", config(pairs, data=pairs / "pairs.jsonl"))
+
+
+def test_every_verb_refuses_a_token_that_the_model_has_no_embedding_for(pairs, capsys):
+    tokenizer = ARCHITECTURES["llama3"].tokenizer()
+    tokenizer.add_tokens(["sea"])
+    tokenizer.save_pretrained(pairs / "model")
+    model = ["--model", pairs / "model"]
+    rows = ["--data", pairs / "rows.jsonl", "--role", pairs / "role.yaml"]
+    said = "token 400 ('sea') is beyond the model's 400 embeddings"
+    assert said in run(capsys, "score", *model, *rows)
+    assert said in run(capsys, "train-sarft", config(pairs, role=pairs / "role.yaml"))
+    assert said in run(capsys, "gap", *model, "--data", pairs / "pairs.jsonl")
+    assert said in run(capsys, "train-mpo", config(pairs, data=pairs / "pairs.jsonl"))
+
+
+def test_an_adapters_own_tokenizer_template_and_embeddings_are_used(place):
+    """The base writes Llama-3's turns; the adapter was trained with another template and one more token."""
+    tokenizer = ARCHITECTURES["llama3"].tokenizer()
+    tokenizer.add_tokens(["sea"])
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|eot_id|>{% endfor %}"
+    base = load_model(str(place / "model"), device="cpu")
+    base.resize_token_embeddings(401)
+    grown = add_lora(base, LoraSettings(rank=2))
+    with torch.no_grad():
+        for name, weight in grown.named_parameters():
+            if "lora_B" in name or "embed_tokens" in name or "lm_head" in name:
+                weight.normal_(generator=torch.Generator().manual_seed(1))
+    grown.save_pretrained(place / "grown", save_embedding_layers=True)
+    edit(place / "grown/adapter_config.json", base_model_name_or_path="../model")
+
+    assert load_tokenizer(str(place / "grown")).chat_template == TEMPLATE  # the base's, as a fallback
+    (place / "grown/chat_template.jinja").write_text(tokenizer.chat_template)
+    assert load_tokenizer(str(place / "grown")).chat_template == tokenizer.chat_template
+    tokenizer.save_pretrained(place / "grown")
+    own = load_tokenizer(str(place / "grown"))
+    assert (own.chat_template, len(own)) == (tokenizer.chat_template, 401)
+
+    ids = torch.tensor([[400, 3, 5]])
+    loaded = load_model(str(place / "grown"), device="cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, grown.eval()(ids).logits)
+
+
+def test_adapters_on_one_base_speak_through_their_own_templates(place):
+    local = LocalModels(device="cpu")
+    plain = local.responder(str(place / "adapter"))
+    shutil.copytree(place / "adapter", place / "other")
+    (place / "other/chat_template.jinja").write_text(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|eot_id|>{% endfor %}"
+    )
+    other = local.responder(str(place / "other"))
+    assert plain.loaded is other.loaded
+    said = [Message("user", "Why?")]
+    assert plain.chat.prompt_ids(said) != other.chat.prompt_ids(said)
+    decoded = other.chat.tokenizer.decode(other.chat.prompt_ids(said))
+    assert decoded == "[user]Why?<|eot_id|>[assistant]"

@@ -11,13 +11,14 @@ import sys
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from holdfast.data.rows import Message, Speaker
 from holdfast.errors import HoldfastError
-from holdfast.models import Policy, context_tokens, embedding_rows
+from holdfast.models import DType, Policy, context_tokens, embedding_rows, load_model, load_tokenizer
 from holdfast.templates import check_template, render
 
 EndOfTurn = Literal["template", "eos"]
@@ -161,10 +162,16 @@ class ChatFormat:
         return EncodedRow(input_ids, trained)
 
     def prompt_ids(self, messages: Sequence[Message], *, system: str | None = None) -> list[int]:
-        """Tokens of a conversation that ends with a user turn, ready for the assistant to speak."""
+        """Tokens of a conversation that ends with a user turn, ready for the assistant to speak.
+
+        Raises HoldfastError where they leave no room for an answer in the model's context.
+        """
         answered = [*messages, Message("assistant", "x")]
         segments = self.segments(answered, system=system)
-        return [token for segment in segments[:-1] for token in self._known(self._tokens(segment.text))]
+        ids = [token for segment in segments[:-1] for token in self._known(self._tokens(segment.text))]
+        if len(ids) >= self.context:
+            raise HoldfastError(f"prompt longer than the context ({len(ids):,} tokens of {self.context:,})")
+        return ids
 
     def unknown_share(self, conversations: Iterable[Sequence[Message]]) -> float:
         """The share of the texts' tokens that the tokenizer does not know; 0 where it knows every character."""
@@ -261,6 +268,29 @@ class ChatFormat:
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def load_chat_model(
+    name: str,
+    *,
+    chat_template: Path | None = None,
+    end_of_turn: EndOfTurn = "template",
+    fold_separator: str = "\n\n",
+    dtype: DType = "auto",
+    quantise_4bit: bool = False,
+    trust_remote_code: bool = False,
+    device: str | None = None,
+) -> tuple[Policy, ChatFormat]:
+    """Load a model or adapter and its chat format; see `load_model` and `load_tokenizer`.
+
+    The template is looked at before the weights are read.
+    """
+    tokenizer = load_tokenizer(name, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    chat = ChatFormat(tokenizer, end_of_turn=end_of_turn, fold_separator=fold_separator)
+    model = load_model(
+        name, dtype=dtype, quantise_4bit=quantise_4bit, trust_remote_code=trust_remote_code, device=device
+    )
+    return model, chat.of_model(model)
 
 
 def _split_system(messages: Sequence[Message]) -> tuple[str | None, tuple[Message, ...]]:

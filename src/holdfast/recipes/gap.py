@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast.chat import ChatFormat
+from holdfast.chat import load_chat_model
 from holdfast.data.pairs import ParallelPairs
 from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
 from holdfast.escaping import one_line
 from holdfast.evals.statistics import mean_interval, wilson_interval
-from holdfast.models import DType, load_model, load_tokenizer
+from holdfast.models import DType
 from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
 from holdfast.recipes.terminal import note, out
 from holdfast.reference.store import default_cache_dir
@@ -79,13 +79,15 @@ def _distinct(models: Sequence[str]) -> dict[str, str]:
 
 
 def _score(options: GapOptions, name: str, pairs: ParallelPairs) -> ScoredPairs:
-    tokenizer = load_tokenizer(
-        name, chat_template=options.chat_template, trust_remote_code=options.trust_remote_code
+    model, chat = load_chat_model(
+        name,
+        chat_template=options.chat_template,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
     )
-    model = load_model(name, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
     return score_both_sides(
         model,
-        ChatFormat(tokenizer),
+        chat,
         pairs,
         LengthLimits(options.max_prompt_tokens, options.max_response_tokens),
         system=options.system_prompt,

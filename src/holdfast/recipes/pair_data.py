@@ -7,10 +7,11 @@ from holdfast.chat import ChatFormat
 from holdfast.data.pair_collator import PairExample
 from holdfast.data.pair_formats import load_parallel_pairs
 from holdfast.data.pairs import ParallelPairs
+from holdfast.data.rows import Message
 from holdfast.data.truncation import LengthLimits, TruncationCounts
 from holdfast.errors import HoldfastError
 from holdfast.models import Policy
-from holdfast.recipes.terminal import count, note, progress_bar, warn_of
+from holdfast.recipes.terminal import count, note, progress_bar, warn_of, warn_of_unknown_tokens
 from holdfast.reference.pairs import EncodedPair, PairScore, encode_pairs, score_pairs
 
 
@@ -83,6 +84,13 @@ def score_both_sides(
     cache_dir: Path | None,
 ) -> ScoredPairs:
     """Score every target and every dominant pair once, with one progress bar."""
+    for language in pairs.languages:
+        texts = [
+            (*pair.prompt, Message("assistant", pair.chosen))
+            for pair in (*pairs.dominants, *pairs.targets)
+            if pair.language == language
+        ]
+        warn_of_unknown_tokens(chat, texts[:200], f"the {language} tokens")
     truncated = TruncationCounts()
     sides = {
         "dominant": encode_pairs(chat, pairs.dominants, limits, system=system, counts=truncated),

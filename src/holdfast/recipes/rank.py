@@ -8,12 +8,12 @@ from pathlib import Path
 import yaml
 from rich.text import Text
 
-from holdfast.chat import ChatFormat
+from holdfast.chat import load_chat_model
 from holdfast.data import RoleRows, load_role, load_role_rows
 from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
 from holdfast.methods.role import Flagged, Preparation, RoleData, RoleMethod, flagged_rows
-from holdfast.models import DType, load_model, load_tokenizer
+from holdfast.models import DType
 from holdfast.recipes.terminal import count, note, out, progress_bar, report_loading, warn_of_unknown_tokens
 from holdfast.reference.store import default_cache_dir
 from holdfast.report.terminal import histogram, redact
@@ -59,11 +59,12 @@ def rank(options: RankOptions) -> None:
         selector_settings=_settings(options.settings),
     )
     data = _data(options)
-    tokenizer = load_tokenizer(
-        options.model, chat_template=options.chat_template, trust_remote_code=options.trust_remote_code
+    model, chat = load_chat_model(
+        options.model,
+        chat_template=options.chat_template,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
     )
-    model = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
-    chat = ChatFormat(tokenizer)
     warn_of_unknown_tokens(chat, (row.messages for row in data.rows[:200]))
     preparation = Preparation(
         LengthLimits(options.max_prompt_tokens, options.max_response_tokens),

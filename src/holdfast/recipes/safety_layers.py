@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from holdfast.chat import ChatFormat
+from holdfast.chat import ChatFormat, load_chat_model
 from holdfast.data.rows import Message
 from holdfast.errors import HoldfastError
 from holdfast.evals.benchmarks import BenchmarkOptions, user_benchmark
 from holdfast.evals.generation import BatchLimits, generate
 from holdfast.evals.judges.refusal import judge_refusal
 from holdfast.evals.responders import Decoding
-from holdfast.models import DType, Policy, context_tokens, load_model, load_tokenizer
+from holdfast.models import DType, Policy
 from holdfast.parameters.safety_layers import (
     PAPER_FACTORS,
     PAPER_SPREAD,
@@ -22,7 +22,7 @@ from holdfast.parameters.safety_layers import (
     SafetyLayers,
     find_safety_layers,
 )
-from holdfast.recipes.terminal import count, note, out, progress_bar
+from holdfast.recipes.terminal import count, note, out, progress_bar, warn_of_unknown_tokens
 from holdfast.samples import Kind
 
 
@@ -55,16 +55,15 @@ def safety_layers(options: SafetyLayersOptions) -> SafetyLayers:
     guarding = None
     if options.guarding is not None:
         guarding = read_prompts(options.guarding, "benign", options.prompt_column, None)
-    tokenizer = load_tokenizer(
-        options.model, chat_template=options.chat_template, trust_remote_code=options.trust_remote_code
-    )
-    model = load_model(
+    model, chat = load_chat_model(
         options.model,
+        chat_template=options.chat_template,
         dtype=options.dtype,
         quantise_4bit=options.quantise_4bit,
         trust_remote_code=options.trust_remote_code,
     )
-    found = search(model, ChatFormat(tokenizer), benign, harmful, guarding, options)
+    warn_of_unknown_tokens(chat, ([Message("user", prompt)] for prompt in (*harmful, *benign)))
+    found = search(model, chat, benign, harmful, guarding, options)
     print_layers(found, guarding)
     if options.results is not None:
         options.results.parent.mkdir(parents=True, exist_ok=True)
@@ -121,9 +120,6 @@ def refusal_counter(
     decoding, limits = Decoding(max_new_tokens=max_new_tokens), BatchLimits(rows=batch_size)
 
     def refused(model: Policy) -> int:
-        context = context_tokens(model)
-        if max(map(len, ids)) >= context:
-            raise HoldfastError(f"a prompt is longer than the model's context of {context} tokens; leave it out")
         number = 0
         for batch in generate(
             model,

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
-from transformers import PreTrainedTokenizerBase
 
-from holdfast.chat import ChatFormat
+from holdfast.chat import load_chat_model
 from holdfast.data import HARMLESS_SUFFIX, Role, RoleRows, load_role, load_role_rows, load_roles
 from holdfast.data.roles import find_role
 from holdfast.data.rows import RoleRow
@@ -17,7 +16,7 @@ from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
 from holdfast.escaping import one_line
 from holdfast.evals.statistics import wilson_interval
-from holdfast.models import DType, load_model, load_tokenizer
+from holdfast.models import DType
 from holdfast.recipes.terminal import note, out, progress_bar, report_loading, warn_of_unknown_tokens
 from holdfast.reference.rds import Progress, RoleScores, RowScore, score_role_rows
 from holdfast.reference.store import default_cache_dir
@@ -66,11 +65,12 @@ class Scorer:
 
     def __init__(self, options: ScoreOptions):
         self.options = options
-        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(
-            options.model, chat_template=options.chat_template, trust_remote_code=options.trust_remote_code
+        self.model, self.chat = load_chat_model(
+            options.model,
+            chat_template=options.chat_template,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
         )
-        self.chat = ChatFormat(self.tokenizer)
-        self.model = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
 
     def scored(self, role: Role, rows: RoleRows, progress: Progress) -> Scored:
         """Score one role's rows, and the control if it is asked for."""
@@ -84,7 +84,7 @@ class Scorer:
     def _scores(self, role: Role, rows: RoleRows, progress: Progress, *, base: bool = True) -> RoleScores:
         return score_role_rows(
             self.model,
-            self.tokenizer,
+            self.chat.tokenizer,
             rows,
             role,
             base=base,

@@ -10,7 +10,7 @@ from holdfast.data import RoleRow, load_role, load_role_rows
 from holdfast.errors import HoldfastError
 from holdfast.escaping import printable
 from holdfast.models import load_tokenizer
-from holdfast.recipes.terminal import count, out
+from holdfast.recipes.terminal import count, out, warn_of_unknown_tokens
 
 TRAINED_STYLE = "bold black on green"
 
@@ -36,7 +36,9 @@ def show_template(
     system = load_role(role, role_name).persona_prompt if role is not None else system_prompt
     for name, fact in template_facts(chat).items():
         out.print(f"{name:<22} {fact}", highlight=False)
-    for row in load_role_rows(data, limit=rows):
+    shown = load_role_rows(data, limit=rows)
+    warn_of_unknown_tokens(chat, (row.messages for row in shown))
+    for row in shown:
         encoded = _encode(chat, row, system)
         trained = sum(encoded.trained)
         out.rule(Text(f"{row.location}: {count(len(encoded.input_ids), 'token')}, {trained:,} trained"))

@@ -71,10 +71,12 @@ def warn_of(
         note(f"{source}: dropped {count(number, 'row')} ({reason})")
 
 
-def warn_of_unknown_tokens(chat: ChatFormat, conversations: Iterable[Sequence[Message]]) -> None:
+def warn_of_unknown_tokens(
+    chat: ChatFormat, conversations: Iterable[Sequence[Message]], what: str = "the tokens"
+) -> None:
     """Numbers of a model that cannot read the text mean nothing; say so."""
     share = chat.unknown_share(conversations)
     if share > 0.05:
         note(
-            f"warning: {share:.0%} of the tokens are unknown to this tokenizer; the numbers say little about the text"
+            f"warning: {share:.0%} of {what} are unknown to this tokenizer; the numbers say little about the text"
         )

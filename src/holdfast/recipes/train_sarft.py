@@ -22,7 +22,7 @@ from holdfast.methods.role import (
 from holdfast.models import Policy
 from holdfast.recipes.configs import SaRFTConfig
 from holdfast.recipes.model_card import CardText, write_model_card
-from holdfast.recipes.terminal import count, note, progress_bar, report_loading
+from holdfast.recipes.terminal import count, note, progress_bar, report_loading, warn_of_unknown_tokens
 from holdfast.recipes.training import (
     length_limits,
     load_setup,
@@ -48,6 +48,7 @@ def train_sarft(config: SaRFTConfig) -> Path:
     method = role_method(config)
     data = load_role_data(config, config.data)
     setup = load_setup(config, arguments)
+    warn_of_unknown_tokens(setup.chat, (row.messages for row in data.rows[:200]))
     preparation = preparation_of(config)
     with arguments.main_process_first():  # the first process computes scores, the others find them in the cache
         made = role_examples(method, setup.model, setup.chat, data, preparation)

@@ -8,10 +8,10 @@ import torch
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
 
-from holdfast.chat import ChatFormat
+from holdfast.chat import ChatFormat, load_chat_model
 from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
-from holdfast.models import LoraSettings, Policy, add_lora, load_model, load_tokenizer
+from holdfast.models import LoraSettings, Policy, add_lora
 from holdfast.recipes.configs import TrainingConfig
 from holdfast.recipes.run_directory import RunDirectory
 from holdfast.recipes.terminal import note
@@ -43,18 +43,17 @@ def open_run(config: TrainingConfig) -> tuple[TrainingArguments, RunDirectory]:
 
 def load_setup(config: ConfigT, arguments: TrainingArguments) -> Setup[ConfigT]:
     """Tokenizer, chat format and the aligned model."""
-    tokenizer = load_tokenizer(
-        config.model, chat_template=config.chat_template, trust_remote_code=config.trust_remote_code
-    )
-    chat = ChatFormat(tokenizer, end_of_turn=config.end_of_turn, fold_separator=config.fold_separator)
-    model = load_model(
+    model, chat = load_chat_model(
         config.model,
+        chat_template=config.chat_template,
+        end_of_turn=config.end_of_turn,
+        fold_separator=config.fold_separator,
         dtype=config.dtype,
         quantise_4bit=config.tuning == "qlora",
         trust_remote_code=config.trust_remote_code,
         device=str(arguments.device),
     )
-    return Setup(config, arguments, tokenizer, chat, model)
+    return Setup(config, arguments, chat.tokenizer, chat, model)
 
 
 def with_adapters(setup: Setup[Any]) -> Policy:

@@ -106,7 +106,14 @@ def encode_row(
     if True not in encoded.trained:
         raise HoldfastError(f"{row.location}: no assistant token to learn; remove the row")
     fitted = fit(encoded.input_ids, encoded.trained, limits, counts)
-    return None if fitted is None else Example(input_ids=fitted[0], trained=fitted[1])
+    if fitted is None:
+        return None
+    if len(fitted[0]) > chat.context:
+        raise HoldfastError(
+            f"{row.location}: {len(fitted[0]):,} tokens are more than the model's context of {chat.context:,}; lower "
+            "max_prompt_tokens or max_response_tokens, shorten the persona, or leave the row out"
+        )
+    return Example(input_ids=fitted[0], trained=fitted[1])
 
 
 def score_role_rows(
