@@ -6,6 +6,7 @@ checked against the template itself.
 """
 
 import hashlib
+import json
 import math
 import sys
 import uuid
@@ -119,9 +120,12 @@ class ChatFormat:
             )
         return (Message("user", text + self.fold_separator + turns[0].content), *turns[1:])
 
-    def segments(self, messages: Sequence[Message], *, system: str | None = None) -> list[Segment]:
+    def segments(
+        self, messages: Sequence[Message], *, system: str | None = None, last_answer_only: bool = False
+    ) -> list[Segment]:
         """The rendered conversation, cut where the assistant starts and stops to speak.
 
+        With `last_answer_only` earlier assistant turns belong to the prompt, as the template writes them.
         Raises HoldfastError where the template rejects the conversation or rewrites its text.
         """
         turns = self.with_system(messages, system)
@@ -132,7 +136,7 @@ class ChatFormat:
         segments, prompt = [], shape.literals[0]
         for index, turn in enumerate(turns):
             following = shape.literals[index + 1]
-            if turn.speaker != "assistant":
+            if turn.speaker != "assistant" or (last_answer_only and index + 1 < len(turns)):
                 prompt += contents[index] + following
                 continue
             if self.end_of_turn == "eos":
@@ -149,11 +153,13 @@ class ChatFormat:
         # What follows the last end of turn (a newline, mostly) is never seen by a model that stops there.
         return segments
 
-    def encode(self, messages: Sequence[Message], *, system: str | None = None) -> EncodedRow:
-        """Tokens of the conversation, the assistant's turns with their end of turn marked as trained."""
+    def encode(
+        self, messages: Sequence[Message], *, system: str | None = None, last_answer_only: bool = False
+    ) -> EncodedRow:
+        """Tokens of the conversation; the assistant's turns, or the last one only, are marked as trained."""
         input_ids: list[int] = []
         trained: list[bool] = []
-        segments = self.segments(messages, system=system)
+        segments = self.segments(messages, system=system, last_answer_only=last_answer_only)
         texts = [segment.text for segment in segments]  # one call: it costs more than the few tokens
         tokens = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         for segment, ids in zip(segments, tokens, strict=True):
@@ -186,7 +192,8 @@ class ChatFormat:
         """SHA-256 over everything that decides how text becomes tokens."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         vocabulary = backend.to_str() if backend else repr(sorted(self.tokenizer.get_vocab().items()))
-        parts = [vocabulary, str(self.tokenizer.chat_template), self.end_of_turn, self.fold_separator]
+        special = json.dumps(self.tokenizer.special_tokens_map, sort_keys=True, default=str)
+        parts = [vocabulary, special, str(self.tokenizer.chat_template), self.end_of_turn, self.fold_separator]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     # -- probing

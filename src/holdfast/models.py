@@ -1,7 +1,6 @@
 """Loading policies, tokenizers and adapters, and asking the frozen reference without a second copy of it."""
 
 import copy
-import hashlib
 import json
 import math
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+import xxhash
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from holdfast.errors import HoldfastError
-from holdfast.forward import deferred_logits, evaluating
+from holdfast.forward import deferred_logits, evaluating, inner_model
 from holdfast.losses.deferred import DeferredLogits, Head
 from holdfast.model_files import (
     ADAPTER_CONFIG,
@@ -345,27 +345,46 @@ def reference_for(policy: nn.Module) -> Reference:
 
 # Entries of a config that saving and loading change although the model stays the same.
 _NOT_THE_MODEL = {"architectures", "dtype", "transformers_version"}
+_NOT_THE_ADAPTER = {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"}
+_HASHED_AT_ONCE = 2**26  # values of a weight that are copied from its device at a time
 
 
 def model_fingerprint(model: nn.Module) -> str:
-    """SHA-256 over every weight's name, shape, type, sum and a thousand of its values, and the model's config.
+    """Return a hash of all that decides what the model computes; a reloaded copy has the same.
 
-    One pass over the weights where they are; a fine-tuned copy differs in it, a reloaded one does not.
+    That is its class, its config, its adapters' configs and state (scale, which are active or merged), and every
+    weight's name, shape, type and bytes.
     """
-    digest = hashlib.sha256()
+    described: list[object] = [type(inner_model(model)).__name__]
     config = getattr(model, "config", None)
     if config is not None:
-        described = {
-            k: v for k, v in config.to_dict().items() if k not in _NOT_THE_MODEL and not k.startswith("_")
-        }
-        digest.update(json.dumps(described, sort_keys=True, default=str).encode())
+        described.append(_without(config.to_dict(), _NOT_THE_MODEL))
+    adapters = getattr(model, "peft_config", None) or {}
+    described += [(name, _without(own.to_dict(), _NOT_THE_ADAPTER)) for name, own in sorted(adapters.items())]
+    described += [_adapter_state(name, module) for name, module in model.named_modules()]
+    digest = xxhash.xxh3_128(json.dumps(described, sort_keys=True, default=_as_json).encode())
     for name, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 1000)].float().cpu()
-        total = flat.sum(dtype=torch.float64 if flat.device.type != "mps" else torch.float32).item()
-        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}{total!r}".encode())
-        digest.update(sample.numpy().tobytes())
-    return digest.hexdigest()
+        digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+        for part in weight.detach().reshape(-1).split(_HASHED_AT_ONCE):
+            digest.update(part.contiguous().view(torch.uint8).cpu().numpy())
+    return str(digest.hexdigest())
+
+
+def _without(config: dict[str, Any], left_out: set[str]) -> dict[str, Any]:
+    return {k: v for k, v in config.items() if k not in left_out and not k.startswith("_")}
+
+
+def _adapter_state(name: str, module: nn.Module) -> object:
+    """How a layer's adapters are switched and scaled; None for a layer without any."""
+    if not isinstance(module, BaseTunerLayer):
+        return None
+    scaling: dict[str, float] = getattr(module, "scaling", {})
+    return [name, module.active_adapters, module.merged_adapters, module.disable_adapters, scaling]
+
+
+def _as_json(value: object) -> object:
+    """A config's value that JSON does not know; a set has no order of its own."""
+    return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)
 
 
 @contextmanager

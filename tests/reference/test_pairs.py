@@ -1,5 +1,7 @@
 """What the frozen reference says about pairs: gaps and anchors, streamed, cached and resumed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from holdfast.reference.pairs import (
     pooled_hidden_states,
     score_pairs,
 )
+from tests.architectures import ARCHITECTURES
 
 
 def pair(question: str, chosen: str, rejected: str, language: str = "en", number: int = 1) -> PreferencePair:
@@ -115,7 +118,77 @@ def test_a_prompt_over_its_limit_drops_the_pair_and_counts_it(llama):
     long = pair("Why? " * 100, "No.", "Yes.")
     rows = encode_pairs(chat, [PAIRS[0], long, PAIRS[1]], LengthLimits(max_prompt_tokens=60), counts=counts)
     assert [row.row for row in rows] == [0, 2]
-    assert counts.counts["rows dropped (prompt too long)"] == 2  # both of its answers
+    assert counts.counts["rows dropped (prompt too long)"] == 1  # both of its answers have the one prompt
+
+
+def test_counts_are_once_a_prompt_and_once_an_answer(llama):
+    """One pair's prompt is cut, of another one answer, of a third both."""
+    counts = TruncationCounts()
+    pairs = [
+        pair("Why? " * 100, "No.", "No."),
+        pair("Why?", "No.", "The sea. " * 50),
+        pair("Why?", "Yes. " * 50, "The sea. " * 50),
+    ]
+    limits = LengthLimits(max_prompt_tokens=60, max_response_tokens=20, long_prompts="keep_end")
+    rows = encode_pairs(ChatFormat(llama.tokenizer()), pairs, limits, counts=counts)
+    assert counts.counts == {"prompts cut": 1, "responses cut": 3}
+    assert [row.answers_cut for row in rows] == [0, 1, 2]
+    assert str(counts) == "1 prompts cut, 3 responses cut"
+
+
+# --- several turns: only the last one is the answer
+
+SEVERAL_TURNS = PreferencePair(
+    (
+        Message("system", "Be brief."),
+        Message("user", "Hello"),
+        Message("assistant", "Hi."),
+        Message("user", "How do I steal bread?"),
+    ),
+    "I can't help with that.",
+    "Wait until night.",
+    "en",
+    "p.jsonl:1",
+)
+
+
+@pytest.mark.parametrize(("name", "gap", "prompt"), [("llama3", 0.251956, 73), ("qwen2.5", -0.632667, 66)])
+def test_earlier_assistant_turns_are_the_prompt(name, gap, prompt):
+    """The gaps are those of an independent statement of the loss in float64."""
+    chat, rows = encoded(ARCHITECTURES[name], [SEVERAL_TURNS])
+    (score,) = score_pairs(ARCHITECTURES[name].model(), chat, [SEVERAL_TURNS], rows).values()
+    assert score.reward_gap() == pytest.approx(gap, abs=1e-5)
+    example = rows[0].example
+    assert sum(example["chosen"]["trained"]) == 16
+    assert example["chosen"]["trained"].index(True) == example["rejected"]["trained"].index(True) == prompt
+    anchor = anchor_sequences(example, "last")[0]
+    assert anchor.input_ids == chat.prompt_ids(SEVERAL_TURNS.prompt)
+    assert anchor.pooled == [False] * (prompt - 1) + [True]
+
+
+def test_earlier_turns_count_as_prompt_tokens(llama):
+    long = replace(
+        SEVERAL_TURNS,
+        prompt=(Message("user", "Hello"), Message("assistant", "Hi. " * 200), *SEVERAL_TURNS.prompt[3:]),
+    )
+    assert encoded(llama, [long])[1] == []  # over 512
+    (row,) = encoded(llama, [long], LengthLimits(2048, 16))[1]
+    assert row.answers_cut == 0
+    assert sum(row.example["chosen"]["trained"]) == 16
+
+
+def test_only_the_answer_ends_with_eos_where_that_is_asked():
+    """The published code's way on Gemma: what is past is written as the template writes it."""
+    tokenizer = ARCHITECTURES["gemma2"].tokenizer()
+    chat = ChatFormat(tokenizer, end_of_turn="eos")
+    pair_ = replace(SEVERAL_TURNS, prompt=SEVERAL_TURNS.prompt[1:])
+    (row,) = encode_pairs(chat, [pair_], LengthLimits())
+    ids, trained = row.example["chosen"]["input_ids"], row.example["chosen"]["trained"]
+    first = trained.index(True)
+    assert tokenizer.decode(ids[first:]) == "I can't help with that.<eos>"
+    turns = [{"role": turn.speaker, "content": turn.content} for turn in pair_.prompt]
+    expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    assert tokenizer.decode(ids[:first]) == expected
 
 
 def last_hidden(model, ids):

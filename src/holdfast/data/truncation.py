@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 LongPrompts = Literal["drop", "keep_start", "keep_end"]
+RESPONSES_CUT = "responses cut"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def fit(
         cut = limits.max_prompt_tokens
         prompt = prompt[:cut] if limits.long_prompts == "keep_start" else prompt[-cut:]
     if len(response) > limits.max_response_tokens:
-        touched["responses cut"] += 1
+        touched[RESPONSES_CUT] += 1
         response = response[: limits.max_response_tokens]
         response_trained = response_trained[: limits.max_response_tokens]
     return prompt + response, [False] * len(prompt) + response_trained

@@ -18,14 +18,16 @@ class RememberingChat(ChatFormat):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         super().__init__(tokenizer)
-        self._encoded: dict[tuple[tuple[Message, ...], str | None], EncodedRow] = {}
+        self._encoded: dict[tuple[tuple[Message, ...], str | None, bool], EncodedRow] = {}
         self._prompts: dict[tuple[tuple[Message, ...], str | None], list[int]] = {}
 
-    def encode(self, messages: Sequence[Message], *, system: str | None = None) -> EncodedRow:
+    def encode(
+        self, messages: Sequence[Message], *, system: str | None = None, last_answer_only: bool = False
+    ) -> EncodedRow:
         """As `ChatFormat.encode`; the lists are the caller's own."""
-        key = (tuple(messages), system)
+        key = (tuple(messages), system, last_answer_only)
         if key not in self._encoded:
-            self._encoded[key] = super().encode(messages, system=system)
+            self._encoded[key] = super().encode(messages, system=system, last_answer_only=last_answer_only)
         ids, trained = self._encoded[key]
         return EncodedRow(list(ids), list(trained))
 

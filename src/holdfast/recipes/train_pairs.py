@@ -216,7 +216,8 @@ def retained_prompts(setup: Setup[PairsConfig], source: str) -> list[AnchorSeque
     rows = load_role_rows(source, split=setup.config.data_split, drop_bad_rows=setup.config.drop_bad_rows)
     report_loading(rows)
     limits = length_limits(setup.config)
-    encoded = (encode_row(setup.chat, row, limits, system=setup.config.system_prompt) for row in rows)
+    system = setup.config.system_prompt
+    encoded = (encode_row(setup.chat, row, limits, system=system, last_answer_only=True) for row in rows)
     prompts = [prompt_anchor(example) for example in encoded if example is not None]
     if not prompts:
         raise HoldfastError(

@@ -8,8 +8,9 @@ import hashlib
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from holdfast.chat import ChatFormat
-from holdfast.data.collator import Example
+from holdfast.data.collator import Example, examples_fingerprint
 from holdfast.data.pair_collator import Anchors, AnchorSequence, PairExample, collate_anchors
-from holdfast.data.pairs import PreferencePair, pairs_fingerprint
+from holdfast.data.pairs import PreferencePair
 from holdfast.data.rows import Message, RoleRow
-from holdfast.data.truncation import LengthLimits, TruncationCounts
+from holdfast.data.truncation import RESPONSES_CUT, LengthLimits, TruncationCounts
 from holdfast.errors import HoldfastError
 from holdfast.forward import evaluating, last_hidden_states
 from holdfast.losses.deferred import at_least_float32
@@ -61,6 +62,7 @@ class EncodedPair(NamedTuple):
     row: int
     location: str
     example: PairExample
+    answers_cut: int = 0  # of its two answers
 
     @property
     def tokens(self) -> int:
@@ -76,21 +78,31 @@ def encode_pairs(
     system: str | None = None,
     counts: TruncationCounts | None = None,
 ) -> list[EncodedPair]:
-    """Pairs as tokens within the limits; one whose prompt is too long is left out and counted."""
+    """Return pairs as tokens within the limits; one whose prompt is too long is left out.
+
+    The last turn is the answer: all before it is the prompt, earlier assistant turns too. `counts` counts each pair's
+    prompt once and each of its answers.
+    """
     encoded = []
     for index, pair in enumerate(pairs):
+        touched = (TruncationCounts(), TruncationCounts())  # by the chosen answer's row, by the rejected one's
         chosen, rejected = (
             encode_row(
                 chat,
                 RoleRow((*pair.prompt, Message("assistant", answer)), pair.location),
                 limits,
                 system=system,
-                counts=counts,
+                counts=own,
+                last_answer_only=True,
             )
-            for answer in (pair.chosen, pair.rejected)
+            for answer, own in zip((pair.chosen, pair.rejected), touched, strict=True)
         )
+        answers_cut = sum(own.counts[RESPONSES_CUT] for own in touched)
+        if counts is not None:
+            counts.counts += touched[0].counts | Counter({RESPONSES_CUT: answers_cut})
         if chosen is not None and rejected is not None:  # they share the prompt, so both are there or neither
-            encoded.append(EncodedPair(index, pair.location, PairExample(chosen=chosen, rejected=rejected)))
+            example = PairExample(chosen=chosen, rejected=rejected)
+            encoded.append(EncodedPair(index, pair.location, example, answers_cut))
     return encoded
 
 
@@ -111,16 +123,16 @@ def score_pairs(
     """
     store = None
     if cache_dir is not None:
-        names = [field.name for field in fields(PairScore)]
-        manifest = _manifest(model, chat, pairs, encoded)
-        store = RowStore(cache_dir, "pair_scores", manifest, rows=len(pairs), fields=names)
-    scores = {row: PairScore(**record) for row, record in store.records.items()} if store else {}
+        names = [field.name for field in fields(PairScore) if field.name != "location"]
+        store = RowStore(cache_dir, "pair_scores", _manifest(model, encoded), rows=len(pairs), fields=names)
+    records = store.records if store else {}
+    scores = {row: PairScore(location=pairs[row].location, **record) for row, record in records.items()}
     for batch in batches_by_length(encoded, batch_size, lambda pair: pair.tokens):
         if any(pair.row not in scores for pair in batch):
             scored = _score_batch(model, chat.tokenizer.pad_token_id or 0, batch)
             scores.update((score.row, score) for score in scored)
             if store:
-                store.append(asdict(score) for score in scored)
+                store.append({name: getattr(score, name) for name in names} for score in scored)
         if progress:
             progress(len(scores), len(encoded))
     return {pair.row: scores[pair.row] for pair in encoded}
@@ -140,20 +152,15 @@ def _score_batch(model: Policy, pad_token_id: int, batch: Sequence[EncodedPair])
     return scored
 
 
-def _manifest(
-    model: Policy, chat: ChatFormat, pairs: Sequence[PreferencePair], encoded: Sequence[EncodedPair]
-) -> dict[str, object]:
-    """Everything that the reference's answers depend on; the tokens say what the limits did."""
-    lengths = [
-        (pair.row, len(pair.example["chosen"]["input_ids"]), len(pair.example["rejected"]["input_ids"]))
-        for pair in encoded
-    ]
+def _manifest(model: Policy, encoded: Sequence[EncodedPair]) -> dict[str, object]:
+    """Everything that the scores depend on: the model, and the tokens with which of them are the answer."""
+    rows = [pair.row for pair in encoded]
     return {
-        "format": 1,
+        "format": 2,
         "model": model_fingerprint(model),
-        "tokenizer_and_template": chat.fingerprint(),
-        "pairs": pairs_fingerprint(pairs),
-        "lengths": hashlib.sha256(json.dumps(lengths).encode()).hexdigest(),
+        "rows": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+        "chosen": examples_fingerprint([pair.example["chosen"] for pair in encoded]),
+        "rejected": examples_fingerprint([pair.example["rejected"] for pair in encoded]),
     }
 
 
@@ -226,15 +233,16 @@ def compute_anchors(
     A text that stands in several sets is forwarded once. With `cache_dir` the vectors are kept as safetensors, named
     by everything they depend on. Raises HoldfastError for a corrupt cache.
     """
-    path = None
+    path, pad_token_id = None, chat.tokenizer.pad_token_id or 0
     if cache_dir is not None:
         texts = hashlib.sha256(json.dumps(sequences).encode()).hexdigest()
-        manifest = {"format": 1, "model": model_fingerprint(model), "sequences": texts}
+        # A mean over padding sees the padding token too.
+        manifest = {"format": 2, "model": model_fingerprint(model), "sequences": texts, "pad": pad_token_id}
         store = RowStore(cache_dir, "anchors", manifest, rows=0, fields=())
         path = store.path / "vectors.safetensors"
     if path is not None and path.is_file():
         return Anchors(tuple(sequences), _load_vectors(path))
-    vectors = _anchor_vectors(model, chat.tokenizer.pad_token_id or 0, sequences, batch_size)
+    vectors = _anchor_vectors(model, pad_token_id, sequences, batch_size)
     if path is not None:
         partial = path.with_suffix(".partial")
         save_file({"vectors": vectors}, partial)

@@ -97,10 +97,14 @@ def encode_row(
     *,
     system: str | None = None,
     counts: TruncationCounts | None = None,
+    last_answer_only: bool = False,
 ) -> Example | None:
-    """One row as tokens within the limits; None where the limits drop it. Errors name the row's place."""
+    """Return one row as tokens within the limits, or None where the limits drop it. Errors name the row's place.
+
+    With `last_answer_only` only the last assistant turn is the response, and all before it is the prompt.
+    """
     try:
-        encoded = chat.encode(row.messages, system=system)
+        encoded = chat.encode(row.messages, system=system, last_answer_only=last_answer_only)
     except HoldfastError as error:
         raise HoldfastError(f"{row.location}: {error}") from None
     if True not in encoded.trained:

@@ -139,7 +139,7 @@ def _anchor_sets(
         retained = [
             prompt_anchor(example)
             for row in draw_benign_rows(alignment.benign_prompts, seed)
-            for example in (encode_row(chat, row, LIMITS),)
+            for example in (encode_row(chat, row, LIMITS, last_answer_only=True),)
             if example is not None
         ]
         sets = with_retained_prompts([sets[example["anchor"]] for example in examples], retained, seed)
