@@ -12,7 +12,6 @@ from holdfast.files import (
     check_new_directory,
     check_output_directory,
     check_writable,
-    describe_os_error,
     locked,
     new_directory,
     read_bytes,
@@ -21,6 +20,7 @@ from holdfast.files import (
     write_json,
     write_text,
 )
+from holdfast.system_errors import describe_os_error
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -1,6 +1,5 @@
 """The command line. A user's mistake is one line on standard error and exit code 2, never a traceback."""
 
-import errno
 import io
 import os
 import sys
@@ -15,13 +14,38 @@ from holdfast.config import Config, allowed_values, default_text, load_config, o
 from holdfast.errors import HoldfastError
 from holdfast.escaping import one_line, printable
 from holdfast.recipes.configs import MPOConfig, PreferenceConfig, SaRFTConfig
+from holdfast.system_errors import describe_failure, describe_os_error, silence
 
-EXISTING_PATH = click.Path(path_type=Path)
 DIMENSIONS = click.Choice(["benchmark", "language", "role", "category"])
 DTYPES = click.Choice(["auto", "float32", "bfloat16", "float16"])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Commands(click.Group):
+    """The commands, which end as SIGPIPE would end them where the reader of their --output has gone."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            silence(sys.stdout)
+            sys.exit(128 + 13)
+
+
+class ExistingPath(click.Path):
+    """A path; an empty one, which would be the current directory, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value as a path."""
+        if value == "":
+            self.fail("an empty path; name a file or a directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+EXISTING_PATH = ExistingPath(path_type=Path)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="holdfast")
 def commands() -> None:
     """Fine-tune a language model without losing its safety."""
@@ -695,8 +719,11 @@ def study_command(**options: Any) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; also the entry point of `python -m holdfast`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _prepare_streams()
     try:
+        _check_working_directory()
         code = commands.main(args=arguments, prog_name="holdfast", standalone_mode=False)
+        _flush_output()
         if code:  # that of click's Exit; commands return nothing
             sys.exit(code)
     except click.ClickException as error:
@@ -709,18 +736,48 @@ def main(arguments: list[str] | None = None) -> None:
     except HoldfastError as error:
         _fail(str(error))
     except Exception as error:
-        if not _disk_full(error):
+        explained = describe_failure(error)
+        if explained is None:
             raise
-        _fail(f"the disk is full ({error}); free some space and run the same command again, it continues")
+        _fail(explained)
 
 
-def _disk_full(error: Exception) -> bool:
-    """Also where a library wrapped the system's error in its own."""
-    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
+def _prepare_streams() -> None:
+    """Let no character that the terminal lacks, and no closed stream, end a command."""
+    for descriptor in range(3):  # else the next file that is opened becomes standard output
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _check_working_directory() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise HoldfastError(
+            f"the current directory: {error.strerror}; change to a directory that exists and can be read"
+        ) from None
+
+
+def _flush_output() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout)
+    except OSError as error:
+        silence(sys.stdout)
+        raise HoldfastError(describe_os_error(error, "standard output")) from error
 
 
 def _fail(message: str, code: int = 2) -> None:
-    click.echo(f"holdfast: {one_line(' '.join(message.split()))}", err=True)
+    try:
+        click.echo(f"holdfast: {one_line(' '.join(message.split()))}", err=True)
+    except OSError:  # nobody reads it
+        silence(sys.stderr)
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from holdfast.errors import HoldfastError
+from holdfast.files import write_json_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,7 @@ class Figure:
 
 def write_figures(path: Path, figures: Iterable[Figure]) -> None:
     """Write figures as JSON lines, replacing the file in one step so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for figure in figures:
-            file.write(json.dumps(asdict(figure), ensure_ascii=False) + "\n")
-    partial.replace(path)
+    write_json_lines(path, map(asdict, figures))
 
 
 def read_figures(path: Path) -> Iterator[Figure]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from holdfast.errors import HoldfastError
+from holdfast.files import write_json_lines
 
 Kind = Literal["harmful", "benign", "role"]
 """What a good model does with a prompt: refuses it, answers it, or answers it in its role."""
@@ -87,12 +88,7 @@ class Sample:
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     """Write samples as JSON lines, replacing the file in one step so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for sample in samples:
-            file.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
-    partial.replace(path)
+    write_json_lines(path, map(asdict, samples))
 
 
 def read_samples(path: Path) -> Iterator[Sample]:

@@ -70,7 +70,7 @@ def test_errors_come_before_anything_is_written(trained, tmp_path):
         project(ProjectOptions(trained["adapter"], unaligned, new))
     with pytest.raises(HoldfastError, match="give --aligned"):
         project(ProjectOptions(trained["tuned"], unaligned, new, layers=1))
-    with pytest.raises(HoldfastError, match="--output is there already"):
+    with pytest.raises(HoldfastError, match="the directory is not empty"):
         project(ProjectOptions(trained["adapter"], unaligned, tmp_path / "tuned", layers=1))
     with pytest.raises(HoldfastError, match="more than the model's 4"):
         project(ProjectOptions(trained["adapter"], unaligned, new, layers=9))

@@ -38,6 +38,7 @@ from holdfast.data.rows import Message
 from holdfast.evals.journal import digest_of
 from holdfast.evals.requests import Request
 from holdfast.evals.responders import Decoding
+from holdfast.files import replacing
 from holdfast.samples import Judgement, Sample
 
 
@@ -96,15 +97,13 @@ def write_log(
         stats=EvalStats(started_at=now.isoformat(), completed_at=now.isoformat()),
         samples=samples,
     )
-    directory.mkdir(parents=True, exist_ok=True)
     earlier = list(directory.glob(f"*_{identifier}.json"))
     # Inspect takes a JSON file for a log only where its name begins with a time, as its own do.
     path = directory / f"{now:%Y-%m-%dT%H-%M-%S}-00-00_{re.sub(r'[^a-zA-Z0-9]+', '-', task)}_{identifier}.json"
-    partial = directory / f"partial-{path.name}"
-    write_eval_log(log, str(partial))
-    partial.replace(path)
+    with replacing(path) as temporary:
+        write_eval_log(log, str(temporary), format="json")
     for log_before in set(earlier) - {path}:
-        log_before.unlink()
+        log_before.unlink(missing_ok=True)  # another process that writes the same log has removed it
     return path
 
 

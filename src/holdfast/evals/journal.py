@@ -4,7 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
+
+from holdfast.files import LineAppender, dump_json, is_written_through, os_errors
 
 
 def digest_of(*parts: Any) -> str:
@@ -18,20 +20,28 @@ class Journal:
     """A file of JSON lines, `{"key": ..., ...}`, that only grows; of two lines with one key the later one counts.
 
     A line that a kill cut short is left behind and its work is done again. Use as a context manager to append.
+    Without a path it is in memory only.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | None):
         self.path = path
         self._entries: dict[str, dict[str, Any]] = {}
-        self._file: TextIO | None = None
+        self._file: LineAppender | None = None
         self._whole_bytes = 0
-        if path.exists():
-            self._read()
+        self._open = False
+        if path is not None and path.exists():
+            self._read(path)
+
+    @classmethod
+    def beside(cls, output: Path) -> "Journal":
+        """The journal of a command that writes one file; of a device or a pipe there is none to continue from."""
+        special = is_written_through(output)
+        return cls(None if special else output.with_name(output.name + ".partial.jsonl"))
 
     def __enter__(self) -> "Journal":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a", encoding="utf-8")
-        self._file.truncate(self._whole_bytes)  # what a kill cut short
+        if self.path is not None:
+            self._file = LineAppender(self.path, keep=self._whole_bytes)  # what a kill cut short is dropped
+        self._open = True
         return self
 
     def __exit__(
@@ -40,6 +50,12 @@ class Journal:
         if self._file is not None:
             self._file.close()
             self._file = None
+        self._open = False
+
+    def remove(self) -> None:
+        """Remove the file: it has served."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -50,14 +66,14 @@ class Journal:
 
     def append(self, key: str, entry: dict[str, Any]) -> None:
         """Keep an entry; it is with the operating system when this returns."""
-        if self._file is None:
+        if not self._open:
             raise RuntimeError("a journal is appended to inside its `with` block")
-        self._file.write(json.dumps({"key": key, **entry}, ensure_ascii=False) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.append(dump_json({"key": key, **entry}) + "\n")
         self._entries[key] = entry
 
-    def _read(self) -> None:
-        with self.path.open("rb") as file:
+    def _read(self, path: Path) -> None:
+        with os_errors(path), path.open("rb") as file:
             for raw in file:
                 if not raw.endswith(b"\n"):
                     break

@@ -4,7 +4,6 @@ Needs the extra `holdfast[utility]` (lm-eval 0.4.13 or newer). Benchmarks, promp
 are the harness's; the raw output that it would write is kept beside ours.
 """
 
-import json
 import logging
 import math
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import HoldfastError
+from holdfast.files import write_json
 from holdfast.results import Figure
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def run_utility(
         log_samples=False,
     )
     if raw_path is not None:
-        raw_path.parent.mkdir(parents=True, exist_ok=True)
-        raw_path.write_text(json.dumps(results, default=str, ensure_ascii=False, indent=2), encoding="utf-8")
+        write_json(raw_path, results, default=str)
     return utility_figures(results, method or model)
 
 

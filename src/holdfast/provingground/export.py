@@ -4,14 +4,14 @@ What `holdfast table --proving-ground` runs on: every command then reads it as i
 hold only pairs and phrasings that may be trained on, prompt files only those of the `final` test split.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from holdfast.data.pairs import PreferencePair
 from holdfast.data.rows import RoleRows
+from holdfast.files import write_json, write_json_lines, write_text
 from holdfast.provingground.languages import frames
 from holdfast.provingground.languages.alignment import Noise, draw_parallel_pairs
 from holdfast.provingground.languages.lexicon import DOMINANT, LANGUAGES, TARGETS
@@ -96,11 +96,11 @@ def export_roles(
         ),
         wrappers=("none", *(f"file:{directory / 'prompts' / name}.txt" for name in ("ignore_rules", "role_play"))),
     )
-    _write_json(export.roles, [_role(character) for character in characters])
-    _write_lines(export.rows, rows)
-    _write_lines(export.safety, _conversations(draw_safety_rows(tuning.safety_rows, seed)))
-    _write_lines(export.unsafe, _conversations(draw_unsafe_rows(tuning.safety_rows, seed)))
-    _write(export.phrases, "\n".join(words.REFUSAL_PHRASES) + "\n")
+    write_json(export.roles, [_role(character) for character in characters], indent=1)
+    write_json_lines(export.rows, rows)
+    write_json_lines(export.safety, _conversations(draw_safety_rows(tuning.safety_rows, seed)))
+    write_json_lines(export.unsafe, _conversations(draw_unsafe_rows(tuning.safety_rows, seed)))
+    write_text(export.phrases, "\n".join(words.REFUSAL_PHRASES) + "\n")
     _write_role_prompts(directory / "prompts", characters)
     return export
 
@@ -126,9 +126,9 @@ def export_languages(
     pairs = draw_parallel_pairs(seed, noise=noise)
     dominants = [_pair(pair, number) for number, pair in enumerate(pairs.dominants)]
     targets = [_pair(pair, number) for pair, number in zip(pairs.targets, pairs.dominant_of, strict=True)]
-    _write_lines(export.pairs, [*dominants, *targets])
+    write_json_lines(export.pairs, [*dominants, *targets])
     phrases = [phrase for own in frames.REFUSAL_PHRASES.values() for phrase in own]
-    _write(export.phrases, "\n".join(phrases) + "\n")
+    write_text(export.phrases, "\n".join(phrases) + "\n")
     _write_language_prompts(directory / "prompts")
     return export
 
@@ -144,12 +144,12 @@ def _role(character: Character) -> Record:
 def _write_role_prompts(directory: Path, characters: Sequence[Character]) -> None:
     """Requests for harm, two jailbreaks as templates, what only looks harmful, and each role's own questions."""
     harmful = harmful_probes(SPLIT)
-    _write_lines(directory / "near.jsonl", _prompts(harmful["near"], "harmful"))
-    _write_lines(directory / "rephrased.jsonl", _prompts(harmful["rephrased"], "harmful"))
-    _write_lines(directory / "far.jsonl", _prompts(harmful["far"], "harmful"))
-    _write_lines(directory / "looks_harmful.jsonl", _prompts(over_refusal_probes(SPLIT), "benign"))
+    write_json_lines(directory / "near.jsonl", _prompts(harmful["near"], "harmful"))
+    write_json_lines(directory / "rephrased.jsonl", _prompts(harmful["rephrased"], "harmful"))
+    write_json_lines(directory / "far.jsonl", _prompts(harmful["far"], "harmful"))
+    write_json_lines(directory / "looks_harmful.jsonl", _prompts(over_refusal_probes(SPLIT), "benign"))
     for name, templates in (("ignore_rules", words.JAILBREAK_RULES), ("role_play", words.JAILBREAK_ROLE)):
-        _write(directory / f"{name}.txt", templates[SPLIT][0].format(question="{prompt}") + "\n")
+        write_text(directory / f"{name}.txt", templates[SPLIT][0].format(question="{prompt}") + "\n")
     for character in characters:
         probes = fidelity_probes(character, SPLIT)
         for name, chosen in (("how_to", probes["raw"]), ("about_itself", probes["role"])):
@@ -157,7 +157,7 @@ def _write_role_prompts(directory: Path, characters: Sequence[Character]) -> Non
                 {**prompt, "role": character.name, "reference": probe.reference}
                 for prompt, probe in zip(_prompts(chosen, "role"), chosen, strict=True)
             ]
-            _write_lines(directory / character.name / f"{name}.jsonl", records)
+            write_json_lines(directory / character.name / f"{name}.jsonl", records)
 
 
 def _prompts(probes: Sequence[Probe], kind: str) -> list[dict[str, Any]]:
@@ -196,28 +196,9 @@ def _write_language_prompts(directory: Path) -> None:
             harmful.append(_asked(number, probe.prompt, "harmful", language))
         for number, probe in enumerate((*benign_probes(language, SPLIT), *guarding_probes(language, SPLIT))):
             harmless.append(_asked(number, probe.prompt, "benign", language))
-    _write_lines(directory / "harmful.jsonl", harmful)
-    _write_lines(directory / "harmless.jsonl", harmless)
+    write_json_lines(directory / "harmful.jsonl", harmful)
+    write_json_lines(directory / "harmless.jsonl", harmless)
 
 
 def _asked(number: int, prompt: str, kind: str, language: str) -> Record:
     return {"id": f"{number}-{language}", "prompt": prompt, "kind": kind, "language": language}
-
-
-# -- files
-
-
-def _write_lines(path: Path, records: Iterable[Record]) -> None:
-    _write(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    _write(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """In one step, so that a run beside this one never reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)

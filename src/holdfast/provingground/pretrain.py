@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import random
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from holdfast.data.rows import Message
 from holdfast.errors import HoldfastError
+from holdfast.files import check_new_directory, new_directory, write_json
 from holdfast.provingground.muon import Muon
 from holdfast.provingground.tokenizer import END_OF_TEXT, END_OF_TURN, encode_conversation
 
@@ -197,12 +197,12 @@ def aligned_model(
     path = directory / f"{world.name}_seed_{seed}_{manifest_fingerprint(manifest)}"
     if (path / MANIFEST).is_file():
         return path
+    check_new_directory(path)
     model, tokenizer = pretrain(world, settings, seed, progress)
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    if (path / MANIFEST).is_file():  # another process was quicker
+        return path
+    with new_directory(path) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_json(temporary / MANIFEST, manifest)
     return path

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from holdfast.errors import HoldfastError
+from holdfast.files import check_output_directory, write_json
 from holdfast.provingground.display import Display
 from holdfast.provingground.measurement import Measurement
 from holdfast.provingground.pretrain import (
@@ -73,7 +74,7 @@ def run_plans(plans: Sequence[Plan], *, workers: int, console: Console | None = 
     paths = [[_path(plan, cell) for cell in plan.cells] for plan in plans]
     waiting: dict[Job, dict[Path, Job]] = {}  # the cells of each base
     for plan, own in zip(plans, paths, strict=True):
-        (plan.output_dir / "cells").mkdir(parents=True, exist_ok=True)
+        check_output_directory(plan.output_dir)
         for path, cell in zip(own, plan.cells, strict=True):
             if not path.is_file():
                 base = _base_job(plan, cell.seed)
@@ -106,9 +107,7 @@ def run_and_write_cell(path: Path, base: Path, cell: Cell, progress: Progress) -
     """Run a cell and write it in one step, so that a file that is there is whole."""
     measured = cell.run(base, *cell.arguments, progress=progress)
     stored = {name: {metric: asdict(m) for metric, m in metrics.items()} for name, metrics in measured.items()}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(path, stored, indent=1)
 
 
 def _read(path: Path) -> Measured:

@@ -9,6 +9,7 @@ from pathlib import Path
 from holdfast.errors import HoldfastError
 from holdfast.evals.metrics import Dimension, Metric, experiment_of
 from holdfast.evals.paired import Line, compared, pair_key
+from holdfast.files import check_outputs, write_text
 from holdfast.recipes.terminal import count, note, out
 from holdfast.report.compare import Grid, differences_grid, to_csv, to_json, to_markdown, to_rich, values_grid
 from holdfast.results import Figure, read_figures
@@ -49,6 +50,7 @@ def compare(options: CompareOptions) -> None:
     """Read, compare, print both tables, and write what was asked for."""
     if options.output is not None and options.output.suffix not in (".md", ".csv", ".json"):
         raise HoldfastError(f"--output {options.output}: the name must end in .md, .csv or .json")
+    check_outputs({"--output": options.output})
     subjects = load_subjects(options.paths)
     if len(subjects) == 1:
         note("one model only: name another to compare it with")
@@ -272,7 +274,4 @@ def _write(path: Path, lines: Sequence[Line], baseline: str, markdown: str) -> N
         text = markdown
     else:
         text = to_csv(lines, baseline) if path.suffix == ".csv" else to_json(lines, baseline)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
+    write_text(path, text)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from holdfast.files import write_text
 from holdfast.provingground.languages.experiment import demo_parts, run_mpo_parts
 from holdfast.recipes.mpo_report import (
     DOMINANT,
@@ -44,7 +45,7 @@ def demo_mpo(output_dir: Path, *, seeds: int | None, workers: int | None) -> Non
             out.print(f"\n{title}: mean over {count(bases, 'base model')}", highlight=False)
             out.print(to_rich(table))
             markdown.append(f"## {title}\n\n{to_markdown(table)}")
-    (output_dir / "tables.md").write_text("\n".join(markdown), encoding="utf-8")
+    write_text(output_dir / "tables.md", "\n".join(markdown))
     write_page(
         page,
         figures,

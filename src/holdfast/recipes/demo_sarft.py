@@ -7,6 +7,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from holdfast.files import write_text
 from holdfast.methods.registry import ROLE_METHODS
 from holdfast.provingground.roles.experiment import SaRFTExperimentSettings, run_sarft_experiment
 from holdfast.provingground.roles.methods import DEMO
@@ -71,7 +72,7 @@ def demo_sarft(output_dir: Path, *, seeds: int | None, workers: int | None) -> N
         out.print(f"\n{title}: mean over {_runs(figures, group)}", highlight=False)
         out.print(to_rich(table))
         markdown.append(f"## {title}\n\n{to_markdown(table)}")
-    (output_dir / "tables.md").write_text("\n".join(markdown), encoding="utf-8")
+    write_text(output_dir / "tables.md", "\n".join(markdown))
     write_page(page, figures, settings)
     note(f"figures: {results}\npage:    {page}")
 

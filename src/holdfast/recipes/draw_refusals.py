@@ -5,9 +5,8 @@ A benchmark's prompts are asked, a judge reads the answers, and those of the wan
 """
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -26,6 +25,7 @@ from holdfast.evals.local_responder import LocalModels, LocalResponder
 from holdfast.evals.model_names import identity_of, in_process_name
 from holdfast.evals.requests import Request, build_requests
 from holdfast.evals.responders import Answer, Decoding
+from holdfast.files import check_outputs, is_written_through, write_json_lines
 from holdfast.models import DType
 from holdfast.recipes.terminal import count, note, progress_bar, warn_of_unknown_tokens
 from holdfast.samples import Judgement, Verdict
@@ -77,13 +77,13 @@ class _Drawn:
 
 def draw_refusals(options: DrawRefusalsOptions) -> None:
     """Ask, judge, keep, write. Everything that can be wrong in what was asked is told before a model loads."""
-    _check_output(options.output)
+    _check_output(options)
     name = _local_name(options.model)
     judge = _refusal_judge(options)
     benchmark = find_benchmark(options.benchmark)
     requests = _requests(benchmark, options)
 
-    with Journal(options.output.with_name(options.output.name + ".partial.jsonl")) as journal:
+    with Journal.beside(options.output) as journal:
         drawn = asyncio.run(_draw(name, judge, requests, journal, options))
     kept = [row for row in drawn if _is_kept(row, options.keep)]
     _report(benchmark.name, drawn, kept, options)
@@ -92,11 +92,11 @@ def draw_refusals(options: DrawRefusalsOptions) -> None:
             f"{options.model}: none of {count(len(drawn), 'answer')} could be kept, so nothing was written; "
             "try more prompts, a larger --max-new-tokens, or another --judge"
         )
-    _write_rows(options.output, (_record(row, options) for row in kept))
+    write_json_lines(options.output, (_record(row, options) for row in kept))
     note(f"wrote {count(len(kept), 'row')} to {options.output}")
     _warn_of_evaluation(benchmark.name, kept, options)
     if all(row.answer.text is not None and row.judgement.reason != "judge failed" for row in drawn):
-        journal.path.unlink(missing_ok=True)  # it has served, unless there is something left to try again
+        journal.remove()  # it has served, unless there is something left to try again
     else:
         note("some answers or judgements failed; run the same command again, and only what failed is asked again")
 
@@ -104,11 +104,12 @@ def draw_refusals(options: DrawRefusalsOptions) -> None:
 # -- what was asked
 
 
-def _check_output(path: Path) -> None:
-    if path.is_dir():
-        raise HoldfastError(f"{path}: --output is a directory; name a .jsonl file")
-    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+def _check_output(options: DrawRefusalsOptions) -> None:
+    path = options.output
+    if not is_written_through(path) and path.suffix.lower() not in (".jsonl", ".ndjson"):
         raise HoldfastError(f"{path}: the rows are JSON lines; name a .jsonl file with --output")
+    read = (options.model, options.benchmark, options.data, options.judge, options.chat_template)
+    check_outputs({"--output": path}, inputs=read)
 
 
 def _local_name(model: str) -> str:
@@ -215,16 +216,6 @@ def _record(row: _Drawn, options: DrawRefusalsOptions) -> dict[str, Any]:
         {"role": "assistant", "content": row.answer.text},
     ]
     return {"messages": turns} | {field: value for field, value in origin.items() if value is not None}
-
-
-def _write_rows(path: Path, records: Iterator[dict[str, Any]]) -> None:
-    """JSON lines, replaced in one step so that a reader never sees half of them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = path.with_name(path.name + ".writing")
-    with partial_file.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    partial_file.replace(path)
 
 
 def _report(benchmark: str, drawn: Sequence[_Drawn], kept: Sequence[_Drawn], options: DrawRefusalsOptions) -> None:

@@ -25,6 +25,7 @@ from holdfast.evals.model_names import identity_of, in_process_name
 from holdfast.evals.requests import Request, SystemText, build_requests, own_persona
 from holdfast.evals.responders import Answer, Decoding, Responder
 from holdfast.evals.wrappers import Wrapper, find_wrapper
+from holdfast.files import check_output_directory
 from holdfast.models import DType
 from holdfast.recipes.compare import CompareOptions, load_subjects, show
 from holdfast.recipes.terminal import count, err, note, out, progress_bar, warn_of_unknown_tokens
@@ -135,8 +136,7 @@ def _check(options: EvaluateOptions) -> None:
         raise HoldfastError("--samples: several greedy answers are one answer; give --temperature above 0")
     if options.role is not None and options.system_prompt is not None:
         raise HoldfastError("--role and --system-prompt both give a system text; choose one")
-    if options.output_dir.exists() and not options.output_dir.is_dir():
-        raise HoldfastError(f"{options.output_dir}: --output-dir is a file; choose a directory")
+    check_output_directory(options.output_dir)
     if not options.benchmarks and not options.utility:
         raise HoldfastError("nothing to measure; name --benchmarks, or --utility tasks")
 

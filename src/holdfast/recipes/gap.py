@@ -11,6 +11,7 @@ from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
 from holdfast.escaping import one_line
 from holdfast.evals.statistics import mean_interval, wilson_interval
+from holdfast.files import check_cache_directory, check_outputs
 from holdfast.models import DType
 from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
 from holdfast.recipes.terminal import note, out
@@ -45,7 +46,12 @@ class GapOptions:
 
 
 def gap(options: GapOptions) -> None:
-    """Measure every model on the same pairs, print a table a model, and write what was asked for."""
+    """Measure every model on the same pairs, write what was asked for, and print a table a model."""
+    check_outputs(
+        {"--results": options.results, "--page": options.page},
+        inputs=(options.data, *options.models, options.chat_template),
+    )
+    check_cache_directory(options.cache_dir or default_cache_dir())
     names = _distinct(options.models)
     pairs = load_pairs(
         options.data,
@@ -61,13 +67,13 @@ def gap(options: GapOptions) -> None:
         figures += gap_figures(scored, experiment="gap", method=name, length_normalise=not options.sums)
         if scored.truncated.counts:
             note(f"{model}: {scored.truncated}")
-    _print(figures, list(names), options)
     if options.results is not None:
         write_figures(options.results, figures)
         note(f"wrote {options.results}")
     if options.page is not None:
         write_page(options.page, figures, list(names), pairs.languages)
         note(f"wrote {options.page}")
+    _print(figures, list(names), options)
 
 
 def _distinct(models: Sequence[str]) -> dict[str, str]:

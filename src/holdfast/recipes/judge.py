@@ -15,6 +15,7 @@ from holdfast.evals.judges.guard import Controversial
 from holdfast.evals.judges.labels import family, parse_label_map, verdict_of_label
 from holdfast.evals.judges.spec import JudgeSettings, make_judge
 from holdfast.evals.judging import judge_all
+from holdfast.files import check_outputs, is_written_through
 from holdfast.recipes.judge_report import Judged, agreement_table, figures, label_tables, mistakes, rate_table
 from holdfast.recipes.judged_file import CompletionsFile, read_completions, write_completions
 from holdfast.recipes.terminal import count, note, out, progress_bar
@@ -49,16 +50,17 @@ class JudgeOptions:
 
 
 def judge(options: JudgeOptions) -> None:
-    """Judge, write the file with its verdicts, print rates and agreement."""
+    """Judge, write the file with its verdicts and the figures, print rates and agreement."""
     file = read_completions(options.file)
     exchanges = _exchanges(file, options)
     labels = _labels(file, options)
     output = _output(options)
+    check_outputs({"--output": output, "--results": options.results}, inputs=(options.file, *options.judges))
     judges = _judges(options)
     columns = _columns([judge.name for judge in judges], file)
 
     # Judge by judge, and each is let go of when it is done: two local models need not be in memory at once.
-    journal = Journal(output.with_name(output.name + ".partial.jsonl"))
+    journal = Journal.beside(output)
     judgements: dict[str, list[Judgement]] = {}
     with journal:
         while judges:
@@ -76,11 +78,11 @@ def judge(options: JudgeOptions) -> None:
     note(f"wrote {output}")
 
     judged = Judged(options.file, file.places, exchanges, judgements, labels)
-    _print(judged, options)
     if options.results is not None:
         write_figures(options.results, figures(judged))
         note(f"wrote {options.results}")
-    _close(journal.path, judgements)
+    _close(journal, judgements)
+    _print(judged, options)
 
 
 def _exchanges(file: CompletionsFile, options: JudgeOptions) -> list[Exchange | None]:
@@ -142,7 +144,7 @@ def _judges(options: JudgeOptions) -> list[Judge]:
 def _output(options: JudgeOptions) -> Path:
     file = options.file
     output = options.output or file.with_name(f"{file.stem}.judged{file.suffix}")
-    if output.suffix.lower() != file.suffix.lower():
+    if not is_written_through(output) and output.suffix.lower() != file.suffix.lower():
         raise HoldfastError(f"--output {output}: the file is written as it was read; name it *{file.suffix}")
     if output.resolve() == file.resolve():
         raise HoldfastError(
@@ -187,7 +189,7 @@ def _report_truncation(judge: Judge, judgements: Sequence[Judgement]) -> None:
         note(f"{judge.name}: {count(cut, 'text')} longer than the classifier reads; the rest of each was left out")
 
 
-def _close(journal: Path, judgements: dict[str, list[Judgement]]) -> None:
+def _close(journal: Journal, judgements: dict[str, list[Judgement]]) -> None:
     """The side file has served, unless there is something left to try again."""
     failed = sum(given.reason == "judge failed" for each in judgements.values() for given in each)
     if failed:
@@ -195,4 +197,4 @@ def _close(journal: Path, judgements: dict[str, list[Judgement]]) -> None:
             f"{count(failed, 'judgement')} failed; run the same command again, and only what failed is asked again"
         )
     else:
-        journal.unlink(missing_ok=True)
+        journal.remove()

@@ -1,7 +1,6 @@
 """A file of completions as it came, and the same file with more columns: nothing of the original is lost."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from holdfast.data.files import READERS, BadRowError, parse_json, read_records, shortened
 from holdfast.errors import HoldfastError
+from holdfast.files import atomic_writer, replacing, write_json, write_json_lines
 
 Added = Mapping[str, Sequence[str | None]]
 """New columns: a name and a value for each row; None is written as null, and in CSV as nothing."""
@@ -65,10 +65,7 @@ def read_completions(path: Path) -> CompletionsFile:
 
 def write_completions(file: CompletionsFile, path: Path, added: Added) -> None:
     """Write the file with columns added at the end of each row, in its own format, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    _FORMATS[file.path.suffix.lower()].write(file.content, partial, added)
-    partial.replace(path)
+    _FORMATS[file.path.suffix.lower()].write(file.content, path, added)
 
 
 class _Csv:
@@ -83,7 +80,7 @@ class _Csv:
     @staticmethod
     def write(content: Any, path: Path, added: Added) -> None:
         header, cells = content
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with atomic_writer(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([*header, *added])
             for row, new in zip(cells, zip(*added.values(), strict=True), strict=True):
@@ -102,9 +99,7 @@ class _JsonLines:
 
     @staticmethod
     def write(content: Any, path: Path, added: Added) -> None:
-        with path.open("w", encoding="utf-8") as file:
-            for row in _with_columns(content, added):
-                file.write(_dumped(row) + "\n")
+        write_json_lines(path, _with_columns(content, added))
 
 
 class _Json:
@@ -121,7 +116,7 @@ class _Json:
             content = _with_columns(content, added)
         else:
             content = {**content, "data": _with_columns(content["data"], added)}
-        path.write_text(_dumped(content, indent=2) + "\n", encoding="utf-8")
+        write_json(path, content)
 
 
 class _Parquet:
@@ -141,7 +136,8 @@ class _Parquet:
 
         for name, values in added.items():
             content = content.append_column(name, pyarrow.array(values, type=pyarrow.string()))
-        parquet.write_table(content, path)
+        with replacing(path) as temporary:
+            parquet.write_table(content, temporary)
 
 
 _FORMATS: dict[str, Any] = {
@@ -155,12 +151,3 @@ _FORMATS: dict[str, Any] = {
 
 def _with_columns(rows: Sequence[dict[str, Any]], added: Added) -> list[dict[str, Any]]:
     return [{**row, **{name: values[index] for name, values in added.items()}} for index, row in enumerate(rows)]
-
-
-def _dumped(value: Any, indent: int | None = None) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can say and UTF-8 cannot
-        return json.dumps(value, indent=indent)
-    return text

@@ -8,6 +8,7 @@ import yaml
 
 from holdfast import __version__
 from holdfast.escaping import markdown
+from holdfast.files import write_text
 from holdfast.recipes.configs import TrainingConfig
 from holdfast.results import Figure
 
@@ -60,7 +61,7 @@ def write_model_card(directory: Path, config: TrainingConfig, text: CardText, fi
         "Measure them before you give the model to anyone.",
         "",
     ]
-    (directory / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    write_text(directory / "README.md", "\n".join(lines))
 
 
 def _name(figure: Figure, figures: Sequence[Figure]) -> str:

@@ -1,7 +1,5 @@
 """`holdfast project`: SafeLoRA on a model or adapter that is trained already."""
 
-import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from rich.table import Table
 from holdfast import __version__
 from holdfast.errors import HoldfastError
 from holdfast.escaping import markdown
+from holdfast.files import check_new_directory, new_directory, read_text, write_json, write_text
 from holdfast.models import DType, adapter_base, load_model, load_tokenizer
 from holdfast.parameters.projection import ProjectionReport
 from holdfast.parameters.safe_lora import Subspace, safe_lora
@@ -41,8 +40,7 @@ def project(options: ProjectOptions) -> ProjectionReport:
         raise HoldfastError(
             f"{options.model}: no adapter; give --aligned, the model that fine-tuning started from"
         )
-    if options.output.exists() and (not options.output.is_dir() or any(options.output.iterdir())):
-        raise HoldfastError(f"{options.output}: --output is there already; choose an empty or a new directory")
+    check_new_directory(options.output)
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     model = load_model(
         options.model,
@@ -58,11 +56,12 @@ def project(options: ProjectOptions) -> ProjectionReport:
         aligned=options.aligned,
         subspace=options.subspace,
     )
-    print_projection(report)
-    model.save_pretrained(str(options.output))  # safetensors, by transformers and peft
-    tokenizer.save_pretrained(str(options.output))
-    write_note(options, report)
+    with new_directory(options.output) as directory:
+        model.save_pretrained(str(directory))  # safetensors, by transformers and peft
+        tokenizer.save_pretrained(str(directory))
+        write_note(directory, options, report)
     note(f"saved to {options.output}; its model card is {options.output / 'README.md'}")
+    print_projection(report)
     return report
 
 
@@ -79,14 +78,11 @@ def print_projection(report: ProjectionReport) -> None:
         note(f"left as trained: {count(len(report.left_alone), 'weight')} outside linear layers, such as norms")
 
 
-def write_note(options: ProjectOptions, report: ProjectionReport) -> None:
-    """What was done: added to the trained model's own card where it has one, and in full in projection.json."""
-    card = Path(options.model) / "README.md"
-    target = options.output / "README.md"
-    if card.is_file():
-        shutil.copyfile(card, target)
-    elif not target.exists():  # peft has written one beside an adapter
-        target.write_text(f"# {markdown(Path(options.model).name)}\n", encoding="utf-8")
+def write_note(directory: Path, options: ProjectOptions, report: ProjectionReport) -> None:
+    """Say what was done: in the trained model's own card where it has one, and in full in projection.json."""
+    own, written = Path(options.model) / "README.md", directory / "README.md"  # peft writes one beside an adapter
+    found = next((path for path in (own, written) if path.is_file()), None)
+    card = f"# {markdown(Path(options.model).name)}\n" if found is None else read_text(found, "model card")
     how = (
         f"similarity at most {options.threshold:g}"
         if options.layers is None
@@ -104,8 +100,7 @@ def write_note(options: ProjectOptions, report: ProjectionReport) -> None:
         "Anything measured before the projection does not hold for this model. Measure it again.",
         "",
     ]
-    with target.open("a", encoding="utf-8") as file:
-        file.write("\n".join(lines))
+    write_text(written, card + "\n".join(lines))
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
     described = {"settings": settings, "versions": versions(), **asdict(report)}
-    (options.output / "projection.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    write_json(directory / "projection.json", described)

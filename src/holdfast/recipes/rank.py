@@ -1,6 +1,5 @@
 """`holdfast rank`: rows flagged by one of the ranking selectors, written with their `harmful` column."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from holdfast.chat import load_chat_model
 from holdfast.data import RoleRows, load_role, load_role_rows
 from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
+from holdfast.files import atomic_writer, check_cache_directory, check_outputs, dump_json
 from holdfast.methods.role import Flagged, Preparation, RoleData, RoleMethod, flagged_rows
 from holdfast.models import DType
 from holdfast.recipes.terminal import count, note, out, progress_bar, report_loading, warn_of_unknown_tokens
@@ -49,7 +49,19 @@ class RankOptions:
 
 
 def rank(options: RankOptions) -> None:
-    """Rank, print the distribution and both ends, write the rows. What is missing is told before a model loads."""
+    """Rank, write the rows, print the distribution and both ends. What is missing is told before a model loads."""
+    check_outputs(
+        {"--output": options.output},
+        inputs=(
+            options.data,
+            options.role,
+            options.model,
+            options.safety_data,
+            options.unsafe_data,
+            options.chat_template,
+        ),
+    )
+    check_cache_directory(options.cache_dir or default_cache_dir())
     for need in sorted(NEEDS[options.selector]):
         if getattr(options, need) is None:
             raise HoldfastError(f"--selector {options.selector} needs --{need.replace('_', '-')}; docs/methods.md")
@@ -74,9 +86,9 @@ def rank(options: RankOptions) -> None:
         progress=progress_bar,
     )
     flagged = flagged_rows(method, model, chat, data, preparation)
-    _show(flagged, options)
     _write(options.output, flagged, data.role.name, options.selector)
     note(f"wrote {options.output}; train on it with selector: column")
+    _show(flagged, options)
 
 
 def _settings(text: str | None) -> dict[str, object]:
@@ -135,10 +147,8 @@ def _print_rows(title: str, places: Sequence[int], flagged: Flagged, show_text: 
 
 
 def _write(path: Path, flagged: Flagged, role: str, selector: str) -> None:
-    """The rows as chat `messages` with their flags and scores, replaced in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    """Write the rows as chat `messages` with their flags and scores."""
+    with atomic_writer(path) as file:
         for row, harmful, score in zip(flagged.rows, flagged.harmful, flagged.scores or [], strict=True):
             record = {
                 "messages": [{"role": message.speaker, "content": message.content} for message in row.messages],
@@ -147,5 +157,4 @@ def _write(path: Path, flagged: Flagged, role: str, selector: str) -> None:
                 f"{selector}_score": score,
                 "location": row.location,
             }
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    partial.replace(path)
+            file.write(dump_json(record) + "\n")

@@ -1,6 +1,5 @@
 """`holdfast safety-layers`: which layers of a model tell harmful prompts apart, for SPPFT to freeze."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from holdfast.evals.benchmarks import BenchmarkOptions, user_benchmark
 from holdfast.evals.generation import BatchLimits, generate
 from holdfast.evals.judges.refusal import judge_refusal
 from holdfast.evals.responders import Decoding
+from holdfast.files import check_outputs, write_json
 from holdfast.models import DType, Policy
 from holdfast.parameters.safety_layers import (
     PAPER_FACTORS,
@@ -49,7 +49,11 @@ class SafetyLayersOptions:
 
 
 def safety_layers(options: SafetyLayersOptions) -> SafetyLayers:
-    """Search, print the curves and the range, and write what was asked for."""
+    """Search, write what was asked for, and print the curves and the range."""
+    check_outputs(
+        {"--results": options.results},
+        inputs=(options.harmful, options.benign, options.guarding, options.model, options.chat_template),
+    )
     harmful = read_prompts(options.harmful, "harmful", options.prompt_column, options.limit)
     benign = read_prompts(options.benign, "benign", options.prompt_column, options.limit)
     guarding = None
@@ -64,12 +68,11 @@ def safety_layers(options: SafetyLayersOptions) -> SafetyLayers:
     )
     warn_of_unknown_tokens(chat, ([Message("user", prompt)] for prompt in (*harmful, *benign)))
     found = search(model, chat, benign, harmful, guarding, options)
-    print_layers(found, guarding)
     if options.results is not None:
-        options.results.parent.mkdir(parents=True, exist_ok=True)
         described = {"model": options.model, "prompts": [len(benign), len(harmful)], **found.as_dict()}
-        options.results.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        write_json(options.results, described)
         note(f"wrote {options.results}")
+    print_layers(found, guarding)
     return found
 
 

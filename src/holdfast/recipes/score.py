@@ -1,6 +1,5 @@
 """`holdfast score`: which rows would erode safety for a role, and how many, before any training."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
 from holdfast.escaping import one_line
 from holdfast.evals.statistics import wilson_interval
+from holdfast.files import check_cache_directory, check_outputs, write_json_lines
 from holdfast.models import DType
 from holdfast.recipes.terminal import note, out, progress_bar, report_loading, warn_of_unknown_tokens
 from holdfast.reference.rds import Progress, RoleScores, RowScore, score_role_rows
@@ -101,7 +101,12 @@ def _cache_dir(options: ScoreOptions) -> Path:
 
 
 def score(options: ScoreOptions) -> None:
-    """Score, print, and write what was asked for."""
+    """Score, write what was asked for, and print."""
+    check_outputs(
+        {"--output": options.output, "--results": options.results},
+        inputs=(options.data, options.role, options.model, options.chat_template),
+    )
+    check_cache_directory(_cache_dir(options))
     rows = load_role_rows(options.data, split=options.split, drop_bad_rows=options.drop_bad_rows)
     report_loading(rows)
     pairs = [(role, role_rows[: options.limit]) for role, role_rows in _roles_and_rows(options, rows)]
@@ -110,16 +115,16 @@ def score(options: ScoreOptions) -> None:
     with progress_bar("scoring rows") as show:
         results = _score_all(scorer, pairs, show)
 
-    if options.all_roles:
-        out.print(share_table(results))
-    else:
-        _print_one(results[0], options)
     if options.output is not None:
         _write_rows(options.output, results)
         note(f"wrote {options.output}")
     if options.results is not None:
         write_figures(options.results, (figure for result in results for figure in share_figures(result)))
         note(f"wrote {options.results}")
+    if options.all_roles:
+        out.print(share_table(results))
+    else:
+        _print_one(results[0], options)
 
 
 def _score_all(scorer: Scorer, pairs: Sequence[tuple[Role, RoleRows]], show: Progress) -> list[Scored]:
@@ -210,14 +215,15 @@ def _print_extremes(title: str, scores: Sequence[RowScore], rows: RoleRows, show
 
 
 def _write_rows(path: Path, results: Sequence[Scored]) -> None:
-    """The scored rows as chat `messages` with their flags, replaced in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for result in results:
-            for row_score in result.scores:
-                file.write(json.dumps(_row_record(result.rows[row_score.row], row_score, result.role)) + "\n")
-    partial.replace(path)
+    """Write the scored rows as chat `messages` with their flags."""
+    write_json_lines(
+        path,
+        (
+            _row_record(result.rows[row_score.row], row_score, result.role)
+            for result in results
+            for row_score in result.scores
+        ),
+    )
 
 
 def _row_record(row: RoleRow, row_score: RowScore, role: Role) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 from rich.console import Console
 
+from holdfast.files import check_output_directory, write_text
 from holdfast.provingground.languages.experiment import run_mpo_parts, study_parts
 from holdfast.provingground.roles.aggregate import PAIRED, paired_figures
 from holdfast.provingground.roles.experiment import (
@@ -36,7 +37,7 @@ def study(output_dir: Path, results_dir: Path, *, seeds: int | None, workers: in
         ("sarft", _run_sarft, _report_sarft),
         ("mpo", _run_mpo, _report_mpo),
     )
-    results_dir.mkdir(parents=True, exist_ok=True)
+    check_output_directory(results_dir)
     for name, run, report in parts:
         note(f"study, {name}: hours on two cores, Ctrl-C is safe, the same command continues")
         figures = run(output_dir / name, seeds, workers or os.cpu_count() or 1, err)
@@ -136,8 +137,8 @@ def _write(path: Path, title: str, about: str, tables: dict[str, TableData]) -> 
     ]
     for heading, table in tables.items():
         lines += ["", f"## {heading}", "", to_markdown(table).rstrip()]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _write_plot(path: Path, plot: Markup) -> None:
-    path.write_text(str(plot) + "\n", encoding="utf-8")
+    write_text(path, str(plot) + "\n")

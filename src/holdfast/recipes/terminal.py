@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -9,7 +10,9 @@ from rich.segment import Segment
 
 from holdfast.chat import ChatFormat
 from holdfast.data import Message, RoleRows
+from holdfast.errors import HoldfastError
 from holdfast.escaping import one_line, printable
+from holdfast.system_errors import describe_os_error, silence
 
 
 class SafeConsole(Console):
@@ -19,6 +22,20 @@ class SafeConsole(Console):
         """Render as `Console` does, with unprintable characters shown as escapes."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as `Console` does. Raises HoldfastError where standard output cannot be written."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            self.on_broken_pipe()
+            if not self.stderr:
+                raise HoldfastError(describe_os_error(error, "standard output")) from error
+
+    def on_broken_pipe(self) -> None:
+        """Print no more, since nobody reads it (`| head`), and go on with the work."""
+        self.quiet = True
+        silence(self.file)
 
 
 out = SafeConsole(markup=False, emoji=False)

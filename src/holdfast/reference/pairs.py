@@ -26,6 +26,7 @@ from holdfast.data.pairs import PreferencePair
 from holdfast.data.rows import Message, RoleRow
 from holdfast.data.truncation import RESPONSES_CUT, LengthLimits, TruncationCounts
 from holdfast.errors import HoldfastError
+from holdfast.files import replacing
 from holdfast.forward import evaluating, last_hidden_states
 from holdfast.losses.deferred import at_least_float32
 from holdfast.models import Policy, model_fingerprint
@@ -244,9 +245,8 @@ def compute_anchors(
         return Anchors(tuple(sequences), _load_vectors(path))
     vectors = _anchor_vectors(model, pad_token_id, sequences, batch_size)
     if path is not None:
-        partial = path.with_suffix(".partial")
-        save_file({"vectors": vectors}, partial)
-        partial.replace(path)
+        with replacing(path) as temporary:
+            save_file({"vectors": vectors}, temporary)
     return Anchors(tuple(sequences), vectors)
 
 

@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import HoldfastError
+from holdfast.files import LineAppender, dump_json, write_json
 
 
 def default_cache_dir() -> Path:
     """`$HOLDFAST_CACHE`, or `~/.cache/holdfast`."""
-    return Path(os.environ.get("HOLDFAST_CACHE", Path.home() / ".cache" / "holdfast"))
+    if given := os.environ.get("HOLDFAST_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "holdfast"
+    except RuntimeError:  # no HOME, and a user without an entry
+        raise HoldfastError("HOLDFAST_CACHE: is not set, and there is no home directory; set it") from None
 
 
 class RowStore:
@@ -41,7 +47,6 @@ class RowStore:
         self._rows = rows
         self._fields = set(fields)
         self._records_path = self.path / "rows.jsonl"
-        self.path.mkdir(parents=True, exist_ok=True)
         self._write_or_check_manifest()
         self.records = self._read()
 
@@ -53,16 +58,14 @@ class RowStore:
     def append(self, records: Iterable[dict[str, Any]]) -> None:
         """Write records through to the disk; a record that is there already is kept."""
         new = [record for record in records if record["row"] not in self.records]
-        with self._records_path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in new)
+        with LineAppender(self._records_path) as file:
+            file.append("".join(dump_json(record) + "\n" for record in new))
         self.records.update((record["row"], record) for record in new)
 
     def _write_or_check_manifest(self) -> None:
         path = self.path / "manifest.json"
         if not path.exists():
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(self.manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            partial.replace(path)
+            write_json(path, self.manifest)
             return
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -77,8 +80,7 @@ class RowStore:
         raw = self._records_path.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
         if len(whole) < len(raw):  # a run was killed in the middle of a line: that row is computed again
-            with self._records_path.open("r+b") as file:
-                file.truncate(len(whole))
+            LineAppender(self._records_path, keep=len(whole)).close()
         records = {}
         for number, line in enumerate(whole.splitlines(), start=1):
             try:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from holdfast.data.collator import Example, RoleCollator, answer_span, examples_fingerprint, forward_inputs
 from holdfast.errors import HoldfastError
+from holdfast.files import replacing
 from holdfast.forward import deferred_logits, evaluating
 from holdfast.losses.deferred import SCORED_BYTES, DeferredLogits
 from holdfast.losses.logprobs import next_labels
@@ -171,10 +172,9 @@ def _shard_path(store: RowStore, shard: int) -> Path:
 
 
 def _write_shard(path: Path, rows: Sequence[TopKLogps]) -> None:
-    partial = path.with_suffix(".partial")
     columns = zip(TopKLogps._fields, zip(*rows, strict=True), strict=True)
-    save_file({name: torch.cat(values) for name, values in columns}, partial)
-    partial.replace(path)
+    with replacing(path) as temporary:
+        save_file({name: torch.cat(values) for name, values in columns}, temporary)
 
 
 def _records(scored: dict[int, TopKLogps], shard: int) -> Iterator[dict[str, int]]:

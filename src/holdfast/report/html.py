@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from holdfast.files import write_text
 from holdfast.report.table import TableData
 
 
@@ -38,11 +39,8 @@ class Section:
 def write_report(path: Path, *, title: str, intro: Sequence[str], sections: Sequence[Section]) -> None:
     """Write the page, replacing the file in one step; the same arguments give the same bytes."""
     page = _template().render(title=title, intro=intro, sections=sections)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     # A model may generate half of a surrogate pair, which UTF-8 cannot hold: show it as a question mark.
-    partial.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-    partial.replace(path)
+    write_text(path, page, errors="replace")
 
 
 @cache

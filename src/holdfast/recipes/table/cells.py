@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from holdfast.errors import HoldfastError
+from holdfast.files import write_json, write_text
 from holdfast.recipes.run_directory import HARMLESS
 
 
@@ -93,7 +94,7 @@ def steps_left(cell: Cell) -> list[Step]:
 
 def mark_finished(cell: Cell) -> None:
     """Keep what was evaluated, so that it is not evaluated again."""
-    _write(cell.directory / "finished.json", _evaluated(cell))
+    write_json(cell.directory / "finished.json", _evaluated(cell), indent=1)
 
 
 def check(cell: Cell) -> None:
@@ -113,12 +114,11 @@ def check(cell: Cell) -> None:
 
 def prepare(cell: Cell) -> None:
     """Make the directory and write what the cell is; the same files every time."""
-    cell.directory.mkdir(parents=True, exist_ok=True)
-    _write(cell.directory / "cell.json", _settings(cell))
+    write_json(cell.directory / "cell.json", _settings(cell), indent=1)
     if cell.training is not None:
         values = {**cell.training.values, "output_dir": str(cell.model)}
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-        (cell.directory / "config.yaml").write_text(text, encoding="utf-8")
+        write_text(cell.directory / "config.yaml", text)
 
 
 def written(cell: Cell, name: str) -> list[Path]:
@@ -165,12 +165,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise HoldfastError(f"{path}: corrupt (no object); delete the cell's directory {path.parent}")
     return content
-
-
-def _write(path: Path, content: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def _as_json(content: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.text import Text
 
 from holdfast.escaping import latex, markdown
+from holdfast.files import write_text
 from holdfast.recipes.table.cells import Cell, Step, check
 from holdfast.recipes.table.grid import Outcome, run_grid
 from holdfast.recipes.table.process import Child, locked
@@ -50,11 +51,11 @@ def write_tables(
     """Print the tables; write results.jsonl, table.md, table.tex, and a CSV file a table (the first is table.csv)."""
     write_figures(directory / "results.jsonl", figures)
     failed = [outcome for outcome in outcomes.values() if outcome.state == "failed"]
-    _write(directory / "table.md", _markdown(title, about, tables, failed))
-    _write(directory / "table.tex", _latex(about, tables))
+    write_text(directory / "table.md", _markdown(title, about, tables, failed))
+    write_text(directory / "table.tex", _latex(about, tables))
     for number, (heading, table) in enumerate(tables.items()):
         name = "table" if number == 0 else f"table_{re.sub(r'[^a-z0-9]+', '_', heading.lower()).strip('_')}"
-        _write(directory / f"{name}.csv", to_csv(table))
+        write_text(directory / f"{name}.csv", to_csv(table))
         out.print(Text(f"\n{heading}", style="bold"))
         for part in folded(table, out.width):
             out.print(to_rich(part))
@@ -81,9 +82,3 @@ def _markdown(title: str, about: str, tables: Mapping[str, TableData], failed: S
 def _latex(about: str, tables: Mapping[str, TableData]) -> str:
     parts = [f"% {latex(about)}", *(f"% {latex(heading)}\n{to_latex(table)}" for heading, table in tables.items())]
     return "\n".join(parts)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)

@@ -9,6 +9,7 @@ from holdfast.data.pair_formats import load_parallel_pairs
 from holdfast.data.roles import find_role, load_roles
 from holdfast.errors import HoldfastError
 from holdfast.evals.benchmarks import BenchmarkOptions, find_benchmark
+from holdfast.files import check_output_directory
 from holdfast.methods.registry import LANGUAGE_METHODS, ROLE_METHODS
 from holdfast.recipes.configs import MPOConfig, SaRFTConfig
 from holdfast.recipes.table.cells import Cell
@@ -36,6 +37,7 @@ def table_sarft(options: RoleTableOptions) -> bool:
 
     Everything that can be wrong in what was asked is told before anything is trained.
     """
+    check_output_directory(options.output_dir)
     plan = _role_plan(options)
     cells = plan.cells()
     plan.evaluating.check(plan.role_names)
@@ -56,6 +58,7 @@ def table_sarft(options: RoleTableOptions) -> bool:
 
 def table_mpo(options: LanguageTableOptions) -> bool:
     """As `table_sarft`: every method on the same pairs, measured language by language."""
+    check_output_directory(options.output_dir)
     methods = chosen_methods(options.methods, LANGUAGE_METHODS)
     if options.proving_ground:
         from holdfast.recipes.table.proving_ground import language_grid
