@@ -1,5 +1,7 @@
 """Making base models: determinism, what names them, and that nothing half-made is ever used."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -94,7 +96,10 @@ def test_a_killed_run_leaves_nothing_that_is_taken_for_a_base(tmp_path):
     with pytest.raises(KilledError):
         aligned_model(tmp_path, WORLD, QUICK, 1, kill)
     assert list(tmp_path.iterdir()) == []
-    half = tmp_path / f"roles_seed_1_{manifest_fingerprint(base_manifest(WORLD, QUICK, 1))}.partial"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    name = f"roles_seed_1_{manifest_fingerprint(base_manifest(WORLD, QUICK, 1))}"
+    half = tmp_path / f".{name}.{gone.pid}-0.partial"
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
     path = aligned_model(tmp_path, WORLD, QUICK, 1)
