@@ -4,7 +4,7 @@ import copy
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.pytorch_utils import Conv1D
 
 from holdfast.errors import HoldfastError
 from holdfast.forward import deferred_logits, evaluating, inner_model
@@ -47,6 +48,12 @@ from holdfast.templates import read_template
 Tuning = Literal["lora", "qlora", "full"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Policy = PreTrainedModel | PeftModel  # a causal language model, with or without adapters
+ALL_LINEAR = "all-linear"
+# Layers that hold several projections in one, by the projection.
+_ATTENTION = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack")
+_FUSED = dict.fromkeys(("q_proj", "k_proj", "v_proj"), _ATTENTION) | dict.fromkeys(
+    ("gate_proj", "up_proj"), ("gate_up_proj",)
+)
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 # Embeddings that peft saves beside an adapter because tokens were added.
 _EMBEDDING = re.compile(
@@ -137,10 +144,13 @@ def _of_adapter(adapter: str | None) -> str:
     return "" if adapter is None else f" that the adapter {adapter} is on"
 
 
-def load_checked(loader: Any, name: str, what: str, **options: Any) -> Any:
-    """`loader.from_pretrained` from safetensors. Raises HoldfastError where weights are missing or left over."""
+def load_checked(loader: Any, name: str, what: str, *, left_over: bool = False, **options: Any) -> Any:
+    """`loader.from_pretrained` from safetensors.
+
+    Raises HoldfastError where weights are missing, or left over unless `left_over` allows it.
+    """
     model, info = loader.from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
-    check_complete(name, what, info)
+    check_complete(name, what, info | {"unexpected_keys": ()} if left_over else info)
     return model
 
 
@@ -261,12 +271,39 @@ class LoraSettings:
     target_modules: tuple[str, ...] = ("q_proj", "v_proj")
 
 
+def lora_targets(model: nn.Module, wanted: Sequence[str]) -> list[str]:
+    """Return the names of the layers that get adapters: those wanted, or the fused layer that holds one of them.
+
+    Phi-3, for one, has `qkv_proj` in place of `q_proj`. `all-linear` alone means every linear layer but the head.
+    Raises HoldfastError, listing the model's layers, where it has none of a wanted name.
+    """
+    if list(wanted) == [ALL_LINEAR]:
+        return [ALL_LINEAR]
+    layers = [
+        name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Embedding, Conv1D))
+    ]
+
+    def is_there(target: str) -> bool:
+        return any(name == target or name.endswith(f".{target}") for name in layers)
+
+    found: dict[str, None] = {}
+    for target in wanted:
+        held_by = next((name for name in (target, *_FUSED.get(target, ())) if is_there(name)), None)
+        if held_by is None:
+            names = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+            raise HoldfastError(
+                f"field 'lora_target_modules': the model has no layer {target}; its layers are {names}, or give "
+                f"[{ALL_LINEAR}]"
+            )
+        found[held_by] = None
+    return list(found)
+
+
 def add_lora(model: Policy, settings: LoraSettings, *, quantised: bool = False) -> PeftModel:
     """Put fresh adapters on a model and freeze the rest; adapters start as the identity."""
     if isinstance(model, PeftModel):
-        raise HoldfastError(
-            "the model is an adapter already; merge it into its base first (peft's merge_and_unload)"
-        )
+        raise HoldfastError("the model is an adapter already; merge it first (merged_adapter), or continue it")
+    targets = lora_targets(model, settings.target_modules)
     if quantised:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
@@ -274,12 +311,32 @@ def add_lora(model: Policy, settings: LoraSettings, *, quantised: bool = False) 
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(settings.target_modules),
+        target_modules=ALL_LINEAR if targets == [ALL_LINEAR] else targets,
     )
     try:
         return get_peft_model(model, config)
     except ValueError as error:
         raise HoldfastError(f"lora_target_modules {list(settings.target_modules)}: {error}") from None
+
+
+def merged_adapter(model: PeftModel) -> PreTrainedModel:
+    """Return the whole model that an adapter and its base are together."""
+    with loading(str(model.get_base_model().name_or_path), "base with the adapter merged into it"):
+        merged = model.merge_and_unload()  # type: ignore[operator]
+    if hasattr(merged, "peft_config"):  # peft leaves it, and warns at the next adapter
+        del merged.peft_config
+    for weight in merged.parameters():
+        weight.requires_grad_(weight.is_floating_point())  # an adapter's base is frozen
+    return merged
+
+
+def continued_adapter(model: PeftModel, *, quantised: bool = False) -> PeftModel:
+    """Return the model with its adapter trainable and all else frozen."""
+    if quantised:
+        prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    model.set_adapter("default")
+    model.peft_config["default"].inference_mode = False
+    return model
 
 
 class Reference(Protocol):
@@ -322,6 +379,48 @@ class AdaptersOff:
         """Nothing to move: the weights are the policy's."""
 
 
+class OriginalAdapter:
+    """The reference of an adapter whose training is continued: the same model with the adapter as it was.
+
+    It keeps a copy of the trainable weights, which takes their place for a forward.
+    """
+
+    def __init__(self, policy: PeftModel):
+        self.policy = policy
+        self.original = [
+            (weight, weight.detach().clone()) for weight in policy.parameters() if weight.requires_grad
+        ]
+
+    def logits(self, policy: nn.Module, kept: int, **inputs: Any) -> DeferredLogits:
+        """See `Reference`."""
+        with torch.no_grad(), self._as_it_was(), evaluating(self.policy):
+            logits = deferred_logits(policy, kept, **inputs)
+        head = logits.head
+
+        def as_it_was(hidden: Tensor) -> Tensor:
+            with self._as_it_was():
+                return head(hidden)
+
+        return replace(logits, head=as_it_was)
+
+    @contextmanager
+    def _as_it_was(self) -> Iterator[None]:
+        trained = [weight.data for weight, _ in self.original]
+        if any(now.shape != before.shape for now, (_, before) in zip(trained, self.original, strict=True)):
+            raise HoldfastError("start_adapter: continue needs whole weights on every device; use merge")
+        for weight, before in self.original:
+            weight.data = before
+        try:
+            yield
+        finally:
+            for (weight, _), now in zip(self.original, trained, strict=True):
+                weight.data = now
+
+    def to(self, device: torch.device) -> None:
+        """Move the copy."""
+        self.original = [(weight, before.to(device)) for weight, before in self.original]
+
+
 class FrozenCopy:
     """The reference of a fully fine-tuned policy: a frozen copy, made before training starts."""
 
@@ -340,7 +439,15 @@ class FrozenCopy:
 
 def reference_for(policy: nn.Module) -> Reference:
     """The cheapest exact reference of a policy that has not been trained yet."""
-    return AdaptersOff(policy) if isinstance(policy, PeftModel) else FrozenCopy(policy)
+    if not isinstance(policy, PeftModel):
+        return FrozenCopy(policy)
+    return AdaptersOff(policy) if _changes_nothing(policy) else OriginalAdapter(policy)
+
+
+def _changes_nothing(policy: PeftModel) -> bool:
+    """Whether the adapters are fresh: B of B A is zero, and nothing but A and B is trained."""
+    trained = [(name, weight) for name, weight in policy.named_parameters() if weight.requires_grad]
+    return all("lora_A" in name or ("lora_B" in name and not weight.any()) for name, weight in trained)
 
 
 # Entries of a config that saving and loading change although the model stays the same.

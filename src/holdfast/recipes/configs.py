@@ -43,7 +43,14 @@ class TrainingConfig(Config):
     lora_alpha: int = Field(64, gt=0, description="scale of the adapters is alpha / rank (paper: 64)")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters (paper: 0)")
     lora_target_modules: tuple[str, ...] = Field(
-        ("q_proj", "v_proj"), description="layers that get adapters (paper)"
+        ("q_proj", "v_proj"),
+        description="layers that get adapters (paper); [all-linear] is every linear layer but the head; a fused layer "
+        "(qkv_proj) stands for the ones it holds",
+    )
+    start_adapter: Literal["merge", "continue"] = Field(
+        "merge",
+        description="where `model` is an adapter: merge it into its base, train on that, and save a whole model; or "
+        "continue training that adapter, held to the model as the adapter left it",
     )
 
     learning_rate: float | None = Field(None, gt=0, description="default: 1e-4 with adapters, 2e-5 full (paper)")

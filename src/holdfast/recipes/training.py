@@ -5,14 +5,24 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 from transformers.integrations import get_available_reporting_integrations
 
 from holdfast.chat import ChatFormat, load_chat_model
 from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
-from holdfast.models import LoraSettings, Policy, add_lora
-from holdfast.recipes.configs import TrainingConfig
+from holdfast.forward import unwrapped
+from holdfast.models import (
+    LoraSettings,
+    Policy,
+    adapter_base,
+    add_lora,
+    continued_adapter,
+    lora_targets,
+    merged_adapter,
+)
+from holdfast.recipes.configs import RANKED, TrainingConfig
 from holdfast.recipes.run_directory import RunDirectory
 from holdfast.recipes.terminal import note
 from holdfast.results import Figure
@@ -29,6 +39,7 @@ class Setup(Generic[ConfigT]):
     tokenizer: PreTrainedTokenizerBase
     chat: ChatFormat
     model: Policy  # the aligned model, not yet trained
+    merged: bool = False  # whether it is an adapter merged into its base, so that the result must be a whole model
 
 
 def open_run(config: TrainingConfig) -> tuple[TrainingArguments, RunDirectory]:
@@ -42,7 +53,10 @@ def open_run(config: TrainingConfig) -> tuple[TrainingArguments, RunDirectory]:
 
 
 def load_setup(config: ConfigT, arguments: TrainingArguments) -> Setup[ConfigT]:
-    """Tokenizer, chat format and the aligned model."""
+    """Tokenizer, chat format and the aligned model. What cannot be trained is refused here, before any scoring."""
+    from_adapter = adapter_base(config.model) is not None
+    if from_adapter:
+        check_start(config)
     model, chat = load_chat_model(
         config.model,
         chat_template=config.chat_template,
@@ -53,7 +67,57 @@ def load_setup(config: ConfigT, arguments: TrainingArguments) -> Setup[ConfigT]:
         trust_remote_code=config.trust_remote_code,
         device=str(arguments.device),
     )
-    return Setup(config, arguments, chat.tokenizer, chat, model)
+    if isinstance(model, PeftModel) and config.start_adapter == "merge":
+        model = merged_adapter(model)
+    check_trainable(model, config)
+    return Setup(
+        config, arguments, chat.tokenizer, chat, model, merged=from_adapter and not isinstance(model, PeftModel)
+    )
+
+
+def check_start(config: TrainingConfig) -> None:
+    """Raise HoldfastError where a training cannot start from an adapter in the way that the config asks for."""
+    if config.start_adapter == "merge":
+        if config.tuning == "qlora":
+            raise HoldfastError(
+                f"{config.model}: an adapter cannot be merged into a 4-bit base exactly; set start_adapter to "
+                "continue, or tuning to lora"
+            )
+        if config.tuning == "full" and getattr(config, "projection", "none") != "none":
+            raise HoldfastError(
+                f"{config.model}: projection needs the aligned model on disk, and this is an adapter; save it merged "
+                "first, or set tuning to lora"
+            )
+        return
+    if config.tuning == "full":
+        raise HoldfastError(
+            "start_adapter continue trains an adapter; set tuning to lora, or start_adapter to merge"
+        )
+    selector = getattr(config, "selector", "none")
+    for name, chosen in (
+        ("proximal_weight", getattr(config, "proximal_weight", 0) > 0),
+        ("projection", getattr(config, "projection", "none") != "none"),
+        (f"selector {selector}", selector in RANKED),
+    ):
+        if chosen:
+            raise HoldfastError(
+                f"{name} measures what training adds to the model without adapters; set start_adapter to merge"
+            )
+
+
+def check_trainable(model: Policy, config: TrainingConfig) -> None:
+    """Raise HoldfastError where the model cannot be tuned in the way that the config asks for."""
+    if config.tuning == "full" and getattr(model, "is_quantized", False):
+        raise HoldfastError(f"{config.model}: quantised weights cannot be trained; set tuning to lora")
+    if config.tuning == "full" or isinstance(model, PeftModel):
+        return
+    wanted = list(config.lora_target_modules)
+    targets = lora_targets(model, wanted)
+    if set(targets) != set(wanted):
+        note(
+            f"adapters are put on {', '.join(targets)}, which {'holds' if len(targets) == 1 else 'hold'} "
+            f"{', '.join(wanted)}"
+        )
 
 
 def with_adapters(setup: Setup[Any]) -> Policy:
@@ -61,6 +125,9 @@ def with_adapters(setup: Setup[Any]) -> Policy:
     config = setup.config
     if config.tuning == "full":
         return setup.model
+    if isinstance(setup.model, PeftModel):
+        note(f"training of the adapter {config.model} is continued; its own rank and layers stay")
+        return continued_adapter(setup.model, quantised=config.tuning == "qlora")
     set_seed(config.seed)  # the adapters' first weights do not depend on what was drawn before
     settings = LoraSettings(config.lora_rank, config.lora_alpha, config.lora_dropout, config.lora_target_modules)
     return add_lora(setup.model, settings, quantised=config.tuning == "qlora")
@@ -88,13 +155,26 @@ def train_and_save(
     mend()
     # transformers has aligned this with the tokenizer's eos; an answer ends with the template's end of turn.
     setup.model.generation_config.eos_token_id = setup.chat.stop_token_ids
-    trainer.save_model(str(run.path))  # safetensors, by transformers and peft; the tokenizer goes with it
+    save_result(run, setup, trainer)
     if trainer.is_world_process_zero():
         (run.path / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same
         measured = figures()
         write_card(measured)
         run.finish(measured, trainer.state.log_history)
         note(f"saved to {run.path}; its model card is {run.path / 'README.md'}")
+
+
+def save_result(run: RunDirectory, setup: Setup[Any], trainer: Trainer) -> None:
+    """Save the adapter or model as safetensors, with the tokenizer.
+
+    New adapters on a merged model would be useless without it, so they are merged as well.
+    """
+    policy = None if trainer.model is None else unwrapped(trainer.model)
+    if not (setup.merged and isinstance(policy, PeftModel)):
+        trainer.save_model(str(run.path))
+    elif trainer.is_world_process_zero():
+        merged_adapter(policy).save_pretrained(str(run.path))
+        setup.tokenizer.save_pretrained(str(run.path))
 
 
 def logged_terms(trainer: Trainer, names: tuple[str, ...]) -> dict[str, float]:

@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from holdfast.errors import HoldfastError
@@ -52,7 +51,10 @@ class ClassifierJudge:
     ):
         from transformers import AutoConfig
 
-        with _loading(model):
+        from holdfast.model_files import check_files, loading
+
+        check_files(model)
+        with loading(model, "classifier"):
             config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         self._verdicts = _verdict_of_each(model, config, labels)
         self.name = name
@@ -115,26 +117,21 @@ def _load(model: str, trust_remote_code: bool) -> _Loaded:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    with _loading(model):
+    from holdfast.model_files import loading
+    from holdfast.models import load_checked
+
+    with loading(model, "classifier"):
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-        network = AutoModelForSequenceClassification.from_pretrained(
-            model, use_safetensors=True, trust_remote_code=trust_remote_code
+        # A language model's own head may be left over; without the classifier's the verdicts would be random.
+        network = load_checked(
+            AutoModelForSequenceClassification,
+            model,
+            "classifier",
+            left_over=True,
+            trust_remote_code=trust_remote_code,
         )
     network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     return _Loaded(network, tokenizer, _max_tokens(tokenizer, network.config))
-
-
-@contextmanager
-def _loading(model: str) -> Iterator[None]:
-    """Turn a loader's many exceptions into one line that says what to do."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise HoldfastError(
-            f"{model}: cannot load the classifier; give a directory, or a hub id while the hub can be reached, of a "
-            f"complete text classifier in safetensors ({reason[:200]})"
-        ) from None
 
 
 def truncated(judgements: Iterable[Judgement]) -> int:
