@@ -80,7 +80,7 @@ def _hub_file(name: str, filename: str) -> Path | None:
         return None
 
 
-def check_files(name: str) -> None:
+def check_files(name: str, what: str = "model") -> None:
     """Raise HoldfastError where a file of a model directory cannot be read or is not what its name says."""
     directory = local_directory(name)
     if directory is None:
@@ -94,7 +94,7 @@ def check_files(name: str) -> None:
         if path.exists():
             read_object(path)
     if not (directory / "config.json").exists() and not (directory / ADAPTER_CONFIG).exists():
-        raise HoldfastError(f"{directory}: no config.json in it, so it is no model directory; check the path")
+        raise HoldfastError(f"{directory}: cannot load the {what}; no config.json is in it: check the path")
 
 
 def _check_regular(path: Path) -> None:
@@ -221,15 +221,17 @@ def loading(name: str, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise HoldfastError(f"{name}: cannot load the {what}; {_advice(name, error)} ({reason[:200]})") from error
+        raise HoldfastError(
+            f"{name}: cannot load the {what}; {_advice(name, what, error)} ({reason[:200]})"
+        ) from error
 
 
-def _advice(name: str, error: BaseException) -> str:
+def _advice(name: str, what: str, error: BaseException) -> str:
     causes = list(_chain(error))
     if any(isinstance(cause, (MemoryError, torch.OutOfMemoryError)) for cause in causes):
         return "it does not fit the memory: choose a smaller model, or bfloat16 or 4-bit weights"
     if local_directory(name) is not None:
-        return "check that the directory holds a complete model in safetensors"
+        return f"check that the directory holds a complete {_kind(what)} in safetensors"
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         return f"access is restricted: accept the terms at https://huggingface.co/{name}, then run: hf auth login"
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
@@ -240,6 +242,10 @@ def _advice(name: str, error: BaseException) -> str:
     if any(isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError)) for cause in causes):
         return "no such directory, and the hub cannot be reached; give a model directory, or connect to the hub"
     return "no such directory; give a model directory, or a hub id while the hub can be reached"
+
+
+def _kind(what: str) -> str:
+    return "text classifier" if what == "classifier" else "model"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -56,6 +56,9 @@ def test_the_control_costs_one_more_prompt(model, tmp_path):
 
 def test_the_real_roles_are_scored_with_one_command(model, tmp_path, real_data, capsys):
     rows = real_data / "rolebench/rolebench-eng/instruction-generalization/role_specific/test.jsonl"
+    described = json.loads((Path(model) / "config.json").read_text())
+    longer = {"max_position_embeddings": 4096}  # the tiny tokenizer makes over 1,024 tokens of some personas
+    (Path(model) / "config.json").write_text(json.dumps(described | longer))
     run(
         *("score", "--model", model, "--data", rows, "--role", real_data / "sarft/roles_95.json"),
         *("--all-roles", "--limit", 1, "--results", tmp_path / "results.jsonl"),

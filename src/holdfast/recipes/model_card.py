@@ -9,6 +9,8 @@ import yaml
 from holdfast import __version__
 from holdfast.escaping import markdown
 from holdfast.files import write_text
+from holdfast.model_files import ADAPTER_CONFIG, local_directory
+from holdfast.models import adapter_base
 from holdfast.recipes.configs import TrainingConfig
 from holdfast.results import Figure
 
@@ -23,13 +25,15 @@ class CardText:
     tags: tuple[str, ...]
     switches: tuple[str, ...]  # fields of the config that the table shows
     data: str  # what it was trained on, counted
+    not_measured: str = "how often the model refuses, over-refusal, or utility"
 
 
 def write_model_card(directory: Path, config: TrainingConfig, text: CardText, figures: Sequence[Figure]) -> None:
     """Write `README.md`, with the front matter that model hubs read."""
-    head: dict[str, object] = {"base_model": config.model, "tags": ["holdfast", *text.tags]}
-    if config.tuning != "full":
-        head |= {"library_name": "peft"}
+    base = base_on_hub(config.model)
+    head: dict[str, object] = {} if base is None else {"base_model": base}
+    head |= {"tags": ["holdfast", *text.tags]}
+    head |= {"library_name": "peft" if (directory / ADAPTER_CONFIG).exists() else "transformers"}
     settings = config.model_dump(mode="json") | {"learning_rate": config.resolved_learning_rate}
     lines = [
         "---",
@@ -37,7 +41,7 @@ def write_model_card(directory: Path, config: TrainingConfig, text: CardText, fi
         "---",
         f"# {markdown(text.title)} on {markdown(Path(config.model).name)}",
         "",
-        f"Fine-tuned with {text.method}, by Holdfast {__version__}. {text.details}",
+        f"This model was fine-tuned with {text.method}, using Holdfast {__version__}. {text.details}",
         "",
         "## Settings",
         "",
@@ -45,11 +49,11 @@ def write_model_card(directory: Path, config: TrainingConfig, text: CardText, fi
         "|---|---|",
         *(f"| {name} | {markdown(str(settings[name]))} |" for name in text.switches),
         "",
-        "All settings are in `config.yaml`; data, versions and commit in `run.json`.",
+        "`config.yaml` holds all settings; `run.json` holds the data, library versions and commit.",
         "",
         "## Measured in training",
         "",
-        f"On {text.data}.",
+        f"Trained on {text.data}.",
         "",
         "| figure | value |",
         "|---|---|",
@@ -57,11 +61,18 @@ def write_model_card(directory: Path, config: TrainingConfig, text: CardText, fi
         "",
         "## Not measured",
         "",
-        "Refusals, over-refusal and utility of this model were not measured by the training. "
-        "Measure them before you give the model to anyone.",
+        f"Training does not measure {text.not_measured}. Measure them before you give the model to anyone.",
         "",
     ]
     write_text(directory / "README.md", "\n".join(lines))
+
+
+def base_on_hub(model: str) -> str | None:
+    """Return the hub id of the model, or of a local adapter's base; None for a directory, which the hub rejects."""
+    if local_directory(model) is None:
+        return model
+    base = adapter_base(model)
+    return base if base is not None and local_directory(base) is None else None
 
 
 def _name(figure: Figure, figures: Sequence[Figure]) -> str:

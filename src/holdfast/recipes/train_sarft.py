@@ -180,8 +180,9 @@ def card_text(config: SaRFTConfig, role: Role, made: RoleExamples) -> CardText:
     return CardText(
         title=role.name,
         method="SaRFT, Safety-Aware Role-Play Fine-Tuning (arXiv 2502.20968)",
-        details=f"{anchored} How well it plays the role was not measured either.",
+        details=anchored,
         tags=("sarft", "role-play"),
         switches=tuple(dict.fromkeys(("preset", *SHOWN_FIRST, *changed_switches(config), *ALWAYS_SHOWN))),
-        data=f"{len(made.examples)} rows of training data ({made.truncated})",
+        data=f"{len(made.examples)} rows ({made.truncated})",
+        not_measured="how well the model plays its role, how often it refuses, over-refusal, or utility",
     )

@@ -53,7 +53,7 @@ class ClassifierJudge:
 
         from holdfast.model_files import check_files, loading
 
-        check_files(model)
+        check_files(model, "classifier")
         with loading(model, "classifier"):
             config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         self._verdicts = _verdict_of_each(model, config, labels)
