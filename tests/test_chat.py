@@ -83,6 +83,7 @@ def test_end_of_turn_is_not_eos_on_gemma():
     assert trained_text(tokenizer, ours.encode((QUESTION, ANSWER))).endswith("<end_of_turn>")
     assert trained_text(tokenizer, published.encode((QUESTION, ANSWER))).endswith("keeper.<eos>")
     assert set(ours.stop_token_ids) == set(tokenizer.convert_tokens_to_ids(["<end_of_turn>", "<eos>"]))
+    assert published.stop_token_ids == ours.stop_token_ids
 
 
 def test_published_end_of_turn_keeps_the_answer_untrimmed():

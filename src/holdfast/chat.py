@@ -94,7 +94,9 @@ class ChatFormat:
         self.default_system = self._probe_default_system() if self.supports_system else None
         self.end_of_turn_text = self._probe_end_of_turn()
         self.end_of_turn_ids: list[int] = self._tokens(self.end_of_turn_text)
-        self.stop_token_ids = sorted({self.end_of_turn_ids[0], *_as_list(tokenizer.eos_token_id)})
+        # Where answers end with eos, a turn as the template ends it still is one.
+        written = self._tokens(self._after_assistant()[1] or "") if end_of_turn == "eos" else []
+        self.stop_token_ids = sorted({self.end_of_turn_ids[0], *written, *_as_list(tokenizer.eos_token_id)})
 
     # -- what callers use
 
@@ -238,12 +240,14 @@ class ChatFormat:
         """Text from the end of an assistant turn to its first special token, inclusive; eos if there is none."""
         if self.end_of_turn == "eos":
             return self._eos_token()
+        text, first = self._after_assistant()
+        return text[: text.index(first)] + first if first else text.rstrip() or self._eos_token()
+
+    def _after_assistant(self) -> tuple[str, str | None]:
+        """What the template writes after an assistant turn, and the first special token in it."""
         text = self._probe(("user", "assistant"), "")[-1]
         special = [token for token in self.tokenizer.get_added_vocab() if token in text]
-        if special:
-            first = min(special, key=lambda token: (text.index(token), -len(token)))
-            return text[: text.index(first)] + first
-        return text.rstrip() or self._eos_token()
+        return text, min(special, key=lambda token: (text.index(token), -len(token)), default=None)
 
     def _eos_token(self) -> str:
         if not self.tokenizer.eos_token:

@@ -11,7 +11,7 @@ from accelerate.utils import extract_model_from_parallel
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from holdfast.losses.deferred import DeferredLogits, at_least_float32, deferred
 
@@ -152,3 +152,38 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def own_dropout_off(model: nn.Module) -> Iterator[None]:
+    """Switch off inside the block what makes the model's forward in training random; adapters keep their dropout.
+
+    That is what its config asks for: dropout of any kind, skipped layers, a router's jitter.
+    """
+    modules = [module for name, module in model.named_modules() if "lora_dropout" not in name]
+    holders: list[Any] = [*modules, *_configs(getattr(inner_model(model), "config", None))]
+    before = [(holder, name, value) for holder in holders for name, value in _random_settings(holder)]
+    for holder, name, _ in before:
+        setattr(holder, name, 0.0)
+    try:
+        yield
+    finally:
+        for holder, name, value in before:
+            setattr(holder, name, value)
+
+
+def _configs(config: Any) -> Iterator[PreTrainedConfig]:
+    """A config and those in it."""
+    if isinstance(config, PreTrainedConfig):
+        yield config
+        for value in list(vars(config).values()):
+            yield from _configs(value)
+
+
+def _random_settings(holder: Any) -> list[tuple[str, float]]:
+    names = ("p",) if isinstance(holder, nn.modules.dropout._DropoutNd) else ()
+    return [
+        (name, value)
+        for name, value in vars(holder).items()
+        if isinstance(value, float) and value and (name in names or "drop" in name or "jitter" in name)
+    ]

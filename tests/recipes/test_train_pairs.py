@@ -181,6 +181,13 @@ def test_every_shipped_config_runs_on_the_published_pairs(path, tmp_path, real_d
         assert counts == {"en": 100, "zh": 100, "ja": 100, "ko": 100, "ar": 100, "bn": 100, "sw": 100}
 
 
+def test_the_official_preset_is_the_published_codes(tmp_path):
+    """LLaMA-Factory's templates end an answer with eos: Gemma's <eos>, what the tokenizer calls eos elsewhere."""
+    path = write_config(tmp_path / "a.yaml", model="m", output_dir=tmp_path / "out", preset="official")
+    config = load_config(MPOConfig, path, {})
+    assert (config.end_of_turn, config.retention, config.long_prompts) == ("eos", "padded_mean", "keep_start")
+
+
 def test_shipped_configs_hold_the_published_settings():
     assert len(SHIPPED) == 9
     for path in SHIPPED:

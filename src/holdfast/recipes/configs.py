@@ -42,6 +42,9 @@ class TrainingConfig(Config):
     lora_rank: int = Field(32, gt=0, description="rank of the adapters (paper: 32)")
     lora_alpha: int = Field(64, gt=0, description="scale of the adapters is alpha / rank (paper: 64)")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapters (paper: 0)")
+    dropout: bool = Field(
+        False, description="keep the dropout that the model's own config sets; false: off in training"
+    )
     lora_target_modules: tuple[str, ...] = Field(
         ("q_proj", "v_proj"),
         description="layers that get adapters (paper); [all-linear] is every linear layer but the head; a fused layer "
@@ -292,7 +295,7 @@ class PairsConfig(TrainingConfig):
 
 
 # What MPO's published code does where it differs from our defaults; docs/deviations.md explains each line.
-OFFICIAL_MPO: dict[str, Any] = {"retention": "padded_mean", "long_prompts": "keep_start"}
+OFFICIAL_MPO: dict[str, Any] = {"retention": "padded_mean", "long_prompts": "keep_start", "end_of_turn": "eos"}
 
 
 class MPOConfig(PairsConfig):

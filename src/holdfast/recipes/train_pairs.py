@@ -140,6 +140,7 @@ def _train(config: PairsConfig, recipe: Recipe) -> Path:
         {
             "model": with_adapters(setup),
             "args": arguments,
+            "dropout": config.dropout,
             "train_dataset": data.examples,
             "eval_dataset": data.held_out,
             "pad_token_id": setup.tokenizer.pad_token_id,

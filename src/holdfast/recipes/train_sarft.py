@@ -71,6 +71,7 @@ def train_sarft(config: SaRFTConfig) -> Path:
         train=made.examples,
         held_out=held_out,
         pad_token_id=setup.tokenizer.pad_token_id,
+        dropout=config.dropout,
         processing_class=setup.tokenizer,
     )
     train_and_save(

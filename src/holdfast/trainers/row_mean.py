@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer
 
+from holdfast.forward import own_dropout_off
 from holdfast.trainers.batching import LengthGroupedSampler
 
 # Wraps the loss of a micro-batch in training: gets the model and a function that computes the loss (a scalar, with its
@@ -25,18 +27,27 @@ class RowMeanTrainer(Trainer):
 
     Args:
         loss_hook: a regulariser around the loss, in training only; None is none.
+        dropout: whether the dropout that the model's own config asks for stays on in training; adapters' always does.
         args, kwargs: Trainer's.
     """
 
     # `get_batch_samples` counts the rows of a whole optimiser step and `reduced` divides by them.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, loss_hook: LossHook | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, loss_hook: LossHook | None = None, dropout: bool = False, **kwargs: Any):
         self.loss_hook = loss_hook
+        self.dropout = dropout
+        self._counted: int | None = None  # so many of the micro-batch's first rows count; None is all
         self._terms: defaultdict[str, list[Tensor]] = defaultdict(list)
         self._latest: dict[str, Tensor] = {}  # of the micro-batch
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Trainer's, with the model's own dropout off unless asked for: the reference was scored without it."""
+        model: Any = self.model
+        with nullcontext() if self.dropout else own_dropout_off(model):
+            return super().train(*args, **kwargs)
 
     @staticmethod
     def row_tokens(example: Any) -> int:
@@ -61,8 +72,20 @@ class RowMeanTrainer(Trainer):
     ) -> tuple[list, Tensor]:
         """The micro-batches of one optimiser step, and how many rows they hold over all devices."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        rows = torch.tensor(sum(len(batch["row"]) for batch in batches), device=device)
+        if batches:
+            self._leave_out_filling(batches[-1])
+        rows = torch.tensor(sum(len(batch.get("counted", batch["row"])) for batch in batches), device=device)
         return batches, self.accelerator.gather(rows).sum()
+
+    def _leave_out_filling(self, batch: dict[str, Tensor]) -> None:
+        """Mark rows that only fill up the last batch over all devices; they are there already.
+
+        `counted` has as many entries as the batch has rows of its own, which come first.
+        """
+        state, rows = self.accelerator.gradient_state, len(batch["row"])
+        own = state.remainder - self.accelerator.process_index * rows
+        if state.end_of_dataloader and state.remainder > 0 and own < rows:
+            batch["counted"] = batch["row"][: max(own, 0)]
 
     @abstractmethod
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
@@ -80,9 +103,16 @@ class RowMeanTrainer(Trainer):
         There is no output besides: logits are made for a few tokens at a time and not kept.
         """
 
+        if not model.training:
+            self._leave_out_filling(inputs)
+        self._counted = len(inputs["counted"]) if "counted" in inputs else None
+
         def loss() -> Tensor:
             self._latest = {}  # a hook may compute the loss again: the last call is logged
-            return self.reduced(self.row_losses(model, inputs), num_items_in_batch)
+            per_row = self.row_losses(model, inputs)
+            if not model.training:  # Trainer's own mean counts the rows of a batch of pairs twice
+                self.record(False, loss=per_row)
+            return self.reduced(per_row, num_items_in_batch)
 
         total = self.loss_hook(model, loss) if self.loss_hook is not None and model.training else loss()
         for name, values in self._latest.items():
@@ -91,15 +121,16 @@ class RowMeanTrainer(Trainer):
 
     def reduced(self, per_row: Tensor, rows_in_step: Tensor | int | None) -> Tensor:
         """Sum over this micro-batch's rows (B,) / rows of the whole step; the plain mean in evaluation."""
+        own = per_row[: self._counted]
         if rows_in_step is None:
-            return per_row.mean()
+            return own.sum() / max(len(own), 1)
         # DistributedDataParallel averages gradients over devices, the division is by all their rows.
-        return per_row.sum() * self.accelerator.num_processes / rows_in_step
+        return own.sum() * self.accelerator.num_processes / rows_in_step
 
     def record(self, training: bool, **terms: Tensor) -> None:
         """Keep per-row terms, each (B,), for the next log line."""
         for name, values in terms.items():
-            self._latest[name if training else f"eval_{name}"] = values.detach().float()
+            self._latest[name if training else f"eval_{name}"] = values[: self._counted].detach().float()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of the loss's terms since the last log, over the rows of all devices."""
