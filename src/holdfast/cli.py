@@ -2,7 +2,9 @@
 
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -301,7 +303,8 @@ def eval_command(**options: Any) -> None:
     """
     from holdfast.recipes.evaluate import EvaluateOptions, evaluate
 
-    evaluate(EvaluateOptions(**options))
+    if not evaluate(EvaluateOptions(**options)):
+        raise click.exceptions.Exit(1)
 
 
 @commands.command("judge")
@@ -359,7 +362,8 @@ def judge_command(**options: Any) -> None:
     from holdfast.recipes.judge import JudgeOptions, judge
 
     options["base_url"] = options.pop("judge_base_url")
-    judge(JudgeOptions(**options))
+    if not judge(JudgeOptions(**options)):
+        raise click.exceptions.Exit(1)
 
 
 @commands.command("compare")
@@ -720,6 +724,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; also the entry point of `python -m holdfast`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _prepare_streams()
+    terminated = _end_as_by_ctrl_c()
     try:
         _check_working_directory()
         code = commands.main(args=arguments, prog_name="holdfast", standalone_mode=False)
@@ -732,6 +737,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(printable(shown.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
+        if terminated:
+            _fail("terminated; run the same command again and it continues", code=143)
         _fail("interrupted; run the same command again and it continues", code=130)
     except HoldfastError as error:
         _fail(str(error))
@@ -771,6 +778,24 @@ def _flush_output() -> None:
     except OSError as error:
         silence(sys.stdout)
         raise HoldfastError(describe_os_error(error, "standard output")) from error
+
+
+def _end_as_by_ctrl_c() -> list[int]:
+    """Let SIGTERM end this process as Ctrl-C does, which leaves everything in order; returns the signals that came."""
+    came: list[int] = []
+    own = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        if os.getpid() != own:  # a forked worker ends at once
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        came.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    if on_main_thread and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGTERM, end)
+    return came
 
 
 def _fail(message: str, code: int = 2) -> None:

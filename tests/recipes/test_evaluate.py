@@ -278,6 +278,49 @@ def test_a_provider_that_fails_in_every_way_loses_nothing_and_nothing_is_safe(pr
     assert all(again[text] for text in ("request 1 (bn)", "request 2 (en)", "request 2 (bn)"))
 
 
+@pytest.mark.parametrize(
+    ("how", "code"), [("SIGINT", 130), pytest.param("SIGTERM", 143, marks=pytest.mark.slow), ("SIGKILL", -9)]
+)
+def test_an_interrupted_provider_evaluation_judges_nothing_and_leaves_no_text_elsewhere(how, code, tmp_path):
+    many, out, data = tmp_path / "many.jsonl", tmp_path / "out", tmp_path / "data"
+    many.write_text("".join(json.dumps({"prompt": f"SECRET {n}"}) + "\n" for n in range(24)), encoding="utf-8")
+    data.mkdir()
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start += "; import holdfast.cli as c; c.main()"
+    environment = {**os.environ, "FAKE_API_KEY": "none", "XDG_DATA_HOME": str(data)}
+    with FakeOpenAI(lambda _: fake_openai.answer(f"SECRET {REFUSAL}", seconds=0.3)) as server:
+        arguments = ["--model", "m=openai-api/fake/m", "--base-url", server.url, "--benchmarks", f"file:{many}"]
+        arguments += ["--output-dir", str(out), "--max-connections", "2"]
+        command = [sys.executable, "-c", start, "eval", *arguments]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while len(server.requests) < 10:
+            assert process.poll() is None, process.stderr.read().decode()
+            time.sleep(0.02)
+        process.send_signal(getattr(signal, how))
+        _, said = process.communicate(timeout=60)
+        asked = len(server.requests)
+        assert process.returncode == code
+        if how != "SIGKILL":
+            assert b"run the same command again and it continues" in said.splitlines()[-1]
+        assert not list(out.rglob("samples.jsonl"))
+        assert not [path for path in data.rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()]
+        done = subprocess.run(command, env=environment, capture_output=True, check=True)
+        assert b"Traceback" not in done.stderr
+        assert len(server.requests) - asked < 24  # what was finished is not asked again
+    assert [sample.judgements["keyword"].verdict for sample in read_samples(out / "m/samples.jsonl")] == [
+        "refusal"
+    ] * 24
+
+
+def test_an_evaluation_that_scored_nothing_ends_with_exit_code_1(prompts, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("FAKE_API_KEY", "none")
+    with FakeOpenAI(lambda _: fake_openai.error(400)) as server:
+        arguments = ("--model", "m=openai-api/fake/m", "--base-url", server.url, "--benchmarks", f"file:{prompts}")
+        assert run(*arguments, "--output-dir", tmp_path / "out") == 1
+    assert "m: failed: none of its answers could be scored" in capfd.readouterr().err
+    assert len(list(read_samples(tmp_path / "out/m/samples.jsonl"))) == 8
+
+
 def test_a_provider_judge_that_fails_is_unscored_and_asked_again(model, prompts, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_API_KEY", "none")
     broken = True

@@ -48,7 +48,8 @@ def answers_by_inspect(
     """An answer for each request of one task, in order.
 
     Finished samples of a killed run are read back from its log by inspect's `eval_set`; samples that failed are
-    asked for again. A sample that fails to the end is an `Answer` without text and with its error.
+    asked for again. A sample that fails to the end is an `Answer` without text and with its error. Prompts and
+    answers are written to `log_dir` alone.
     """
     place = log_dir / digest_of(
         model, settings.base_url, task, _asked(requests), generate_config(decoding).model_dump()
@@ -76,6 +77,9 @@ def answers_by_inspect(
                 continue_on_fail=True,
                 display=settings.display,
                 log_level="error",  # its warnings quote the requests, which may be harmful
+                log_realtime=False,  # its buffer in the user's data directory outlives a killed run, readable by all
+                log_buffer=settings.max_connections,  # finished samples that a killed run may lose
+                ctl_server=False,
                 score=False,
             )
     except Exception as error:  # inspect and its providers raise many kinds before the first sample is asked
@@ -84,6 +88,8 @@ def answers_by_inspect(
             f"{model}: cannot be evaluated ({reason}); check its name and keys, or write hf/{model} for the hub's "
             "model of this name"
         ) from error
+    if not logs or any(log.status == "cancelled" for log in logs):  # eval_set turns Ctrl-C into a return
+        raise KeyboardInterrupt
     return _in_order(requests, logs)
 
 

@@ -96,8 +96,11 @@ class _Model:
     in_process: str | None
 
 
-def evaluate(options: EvaluateOptions) -> None:
-    """Answer, judge, write and print. Everything that can be wrong in what was asked is told before a model loads."""
+def evaluate(options: EvaluateOptions) -> bool:
+    """Answer, judge, write and print; return whether every model has a scored answer, where answers were asked for.
+
+    Everything that can be wrong in what was asked is told before a model loads.
+    """
     _require_inspect()
     from holdfast.evals.evaluation import ModelEvaluation
 
@@ -116,16 +119,26 @@ def evaluate(options: EvaluateOptions) -> None:
 
     runs = {model: ModelEvaluation(options.output_dir, model.label, requests, decoding) for model in models}
     answers = _answers(runs, options)
+    empty = []
     for model, run in runs.items():
         samples = anyio.run(run.judge, answers[model], judges, _decoder(wrappers), progress_bar)
         run.write(samples, _utility(model, run.place, options))
         _print_examples(model.label, samples, options)
+        if samples and not any(map(_is_scored, samples)):
+            empty.append(model.label)
     places = tuple(run.place for run in runs.values())
     table = CompareOptions(places, None, options.by, models[0].label, options.output_dir / "table.md")
     show(load_subjects(places), table)
     for place in places:
         _print_agreement(place)
     note(f"samples and figures are in {options.output_dir}; inspect view --log-dir {options.output_dir / 'logs'}")
+    for label in empty:
+        note(f"{label}: failed: none of its answers could be scored; its rates say nothing")
+    return not empty
+
+
+def _is_scored(sample: Sample) -> bool:
+    return bool(sample.scores) or any(given.verdict != "unscored" for given in sample.judgements.values())
 
 
 # -- what was asked

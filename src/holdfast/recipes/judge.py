@@ -49,8 +49,11 @@ class JudgeOptions:
     trust_remote_code: bool = False
 
 
-def judge(options: JudgeOptions) -> None:
-    """Judge, write the file with its verdicts and the figures, print rates and agreement."""
+def judge(options: JudgeOptions) -> bool:
+    """Judge, write the file with its verdicts and the figures, print rates and agreement.
+
+    Return whether every judge scored a row.
+    """
     file = read_completions(options.file)
     exchanges = _exchanges(file, options)
     labels = _labels(file, options)
@@ -83,6 +86,10 @@ def judge(options: JudgeOptions) -> None:
         note(f"wrote {options.results}")
     _close(journal, judgements)
     _print(judged, options)
+    silent = [name for name, given in judgements.items() if all(each.verdict == "unscored" for each in given)]
+    for name in silent:
+        note(f"{name}: failed: could score no completion; its rates say nothing")
+    return not silent
 
 
 def _exchanges(file: CompletionsFile, options: JudgeOptions) -> list[Exchange | None]:
