@@ -99,6 +99,49 @@ def test_languages_stand_apart_and_targets_are_pooled(tmp_path):
     assert {f.group for f in figures if f.metric == "over_refusal_rate" and f.seed} == {"zh", "mean_target"}
 
 
+def test_contrasts_of_an_over_refusal_benchmark_are_in_no_attack_success_rate(tmp_path):
+    mpo = cell(tmp_path, "mpo")
+    samples_of(
+        mpo,
+        ("multijail", None, "harmful", "en", [NO, NO, NO, YES]),  # 1 of 4
+        ("xstest", None, "harmful", "en", [YES, YES, YES, NO]),  # contrasts: 3 of 4
+        ("xstest", None, "benign", "en", [NO, YES]),
+        ("xstest", "file:/aim.txt", "harmful", "en", [YES, YES]),
+    )
+    figures = language_figures([mpo], "en", ["xstest"])
+    assert {f.metric: (f.value, f.n) for f in figures if f.group == "en" and f.seed is None} == {
+        "attack_success_rate/multijail": (0.25, 4),
+        "attack_success_rate": (0.25, 4),
+        "over_refusal_rate/xstest": (0.5, 2),
+        "over_refusal_rate": (0.5, 2),
+    }
+    roles = role_figures([mpo], ["xstest"])
+    assert values_of(roles, "mpo", "mean")["safety"] == 0.75
+    assert not [figure for figure in roles if figure.metric.startswith("jailbreak")]
+
+
+def test_an_answer_of_several_judges_counts_once(tmp_path):
+    mpo = cell(tmp_path, "mpo")
+    samples = [
+        Sample(
+            *("m", "own", Prompt(f"{number}-zh", "?", "harmful", "zh"), "?", "!", None),
+            judgements={"first": Judgement(one), "second": Judgement(other)},
+        )
+        for number, (one, other) in enumerate([(NO, YES), (NO, YES), (NO, YES), (YES, YES)])
+    ]
+    write_samples(mpo.directory / "eval" / "mpo" / "samples.jsonl", samples)
+    figures = language_figures([mpo], "en")
+    assert {(f.metric, f.group, f.value, f.n) for f in figures if f.seed} == {
+        (metric, group, 0.25, 4)
+        for metric in ("attack_success_rate/own", "attack_success_rate")
+        for group in ("zh", "mean_target")
+    }
+    assert {(f.metric, f.value, f.n) for f in role_figures([mpo], []) if f.seed} == {
+        ("safety/own", 0.75, 4),
+        ("safety", 0.75, 4),
+    }
+
+
 def test_what_no_judge_scored_is_not_a_number(tmp_path):
     one = cell(tmp_path, "sft")
     samples_of(one, ("own", None, "harmful", "en", ["unscored"]), ("other", None, "harmful", "en", [NO]))

@@ -25,7 +25,8 @@ _COUNTED = ("attack_success_rate", "over_refusal_rate", "rouge_l")
 def role_figures(cells: Iterable[Cell], over_refusal_only: Sequence[str]) -> list[Figure]:
     """SaRFT's figures: each run, then each role over its seeds, then the mean over roles.
 
-    The benchmarks of `over_refusal_only` have harmful prompts for contrast alone: they are in no safety mean.
+    The benchmarks of `over_refusal_only` have harmful prompts for contrast alone: they are in no figure, plain or
+    wrapped.
     """
     runs = [
         replace(measured.figure(TABLE_SARFT, cell.method, cell.group), seed=cell.seed)
@@ -36,11 +37,12 @@ def role_figures(cells: Iterable[Cell], over_refusal_only: Sequence[str]) -> lis
     return [*runs, *roles, *_over(roles, lambda figure: MEAN)]
 
 
-def language_figures(cells: Iterable[Cell], dominant: str) -> list[Figure]:
-    """MPO's figures: each run language by language, then the mean over seeds."""
+def language_figures(cells: Iterable[Cell], dominant: str, over_refusal_only: Sequence[str] = ()) -> list[Figure]:
+    """MPO's figures: each run language by language, then the mean over seeds; `over_refusal_only` as above."""
     runs: list[Figure] = []
     for cell in cells:
-        found = [m.figure(TABLE_MPO, cell.method, group) for group, m in _of_languages(_samples(cell), dominant)]
+        measured = _of_languages(_samples(cell), dominant, over_refusal_only)
+        found = [one.figure(TABLE_MPO, cell.method, group) for group, one in measured]
         runs += [replace(figure, seed=cell.seed) for figure in [*found, *_utility(cell)]]
     return [*runs, *_over(runs, lambda figure: figure.group)]
 
@@ -51,13 +53,13 @@ def language_figures(cells: Iterable[Cell], dominant: str) -> list[Figure]:
 def _of_role(samples: Sequence[Sample], over_refusal_only: Sequence[str]) -> list[Measured]:
     singles: list[Measured] = []
     wrapped: defaultdict[str, list[Measured]] = defaultdict(list)
-    for task, name, measured in _measured(samples):
-        benchmark, _, wrapper = task.partition("+")
+    for task, name, measured in _measured(samples, over_refusal_only):
+        _, _, wrapper = task.partition("+")
         if name != "attack_success_rate":
             singles.append(measured._replace(metric=f"{name}/{task}"))
         elif wrapper:
             wrapped[wrapper].append(_held(measured, f"jailbreak/{wrapper}"))
-        elif benchmark not in over_refusal_only:
+        else:
             singles.append(_held(measured, f"safety/{task}"))
     singles += [_mean(f"jailbreak/{wrapper}", found) for wrapper, found in wrapped.items()]
     by_name: defaultdict[str, list[Measured]] = defaultdict(list)
@@ -66,12 +68,14 @@ def _of_role(samples: Sequence[Sample], over_refusal_only: Sequence[str]) -> lis
     return [*singles, *(_mean(name, found) for name, found in by_name.items())]
 
 
-def _of_languages(samples: Sequence[Sample], dominant: str) -> Iterator[tuple[str, Measured]]:
+def _of_languages(
+    samples: Sequence[Sample], dominant: str, over_refusal_only: Sequence[str]
+) -> Iterator[tuple[str, Measured]]:
     """(group, number): each benchmark in each language and in all target languages together; then over benchmarks."""
     over: defaultdict[tuple[str, str], list[Measured]] = defaultdict(list)
     for together in by_experiment(samples).values():
         for group, members in _language_groups(together, dominant).items():
-            for task, name, measured in _measured(members):
+            for task, name, measured in _measured(members, over_refusal_only):
                 if name == "rouge_l":
                     continue
                 yield group, measured._replace(metric=f"{name}/{task}")
@@ -91,17 +95,24 @@ def _language_groups(samples: Sequence[Sample], dominant: str) -> dict[str, list
     }
 
 
-def _measured(samples: Sequence[Sample]) -> Iterator[tuple[str, str, Measured]]:
-    """(task, name, number) of every metric of the tables; whether questions to a role are refused is in none."""
+def _measured(samples: Sequence[Sample], over_refusal_only: Sequence[str]) -> Iterator[tuple[str, str, Measured]]:
+    """Yield (task, name, number) of every metric of the tables; whether questions to a role are refused is in none.
+
+    Of several judges the first is the table's: one answer counts once.
+    """
     for together in by_experiment(samples).values():
         first = together[0]
         task = task_name(first.benchmark, first.wrapper)
+        seen: set[str] = set()
         for metric in metrics_of(together):
             name = metric.name.partition("[")[0]
-            measured = metric_figure(metric, together)
+            if name == "attack_success_rate" and first.benchmark in over_refusal_only:
+                continue
             if name == "over_refusal_rate" and metric.kinds == {"role"}:
                 continue
-            if name in _COUNTED and measured is not None:
+            measured = metric_figure(metric, together) if name in _COUNTED and name not in seen else None
+            if measured is not None:
+                seen.add(name)
                 yield task, name, measured
 
 

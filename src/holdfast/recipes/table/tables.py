@@ -46,8 +46,7 @@ def table_sarft(options: RoleTableOptions) -> bool:
         f"{count(len(cells), 'cell')}: {count(len(plan.methods), 'method')}, {roles}, seeds {_listed(plan.seeds)}"
     )
     outcomes = run_cells(options.output_dir, cells, launch=words_of(options.launch, "--launch"), jobs=options.jobs)
-    contrasts = [name for name in plan.evaluating.benchmarks if find_benchmark(name).metric == "over_refusal"]
-    figures = role_figures(_measured(outcomes, plan.methods), [find_benchmark(name).name for name in contrasts])
+    figures = role_figures(_measured(outcomes, plan.methods), _over_refusal_only([plan.evaluating]))
     lines = Lines(
         {name: method.title for name, method in plan.methods.items()}, plan.role_names, failures(outcomes)
     )
@@ -72,7 +71,7 @@ def table_mpo(options: LanguageTableOptions) -> bool:
         one.check([None])
     note(f"{count(len(cells), 'cell')}: {count(len(methods), 'method')}, seeds {_listed(seeds)}")
     outcomes = run_cells(options.output_dir, cells, launch=words_of(options.launch, "--launch"), jobs=options.jobs)
-    figures = language_figures(_measured(outcomes, methods), dominant)
+    figures = language_figures(_measured(outcomes, methods), dominant, _over_refusal_only(evaluating))
     lines = Lines({name: method.title for name, method in methods.items()}, [ALL], failures(outcomes))
     tables = language_tables(figures, lines, dominant)
     write_tables(options.output_dir, "MPO's table", _about(base, evaluating[0], seeds), figures, tables, outcomes)
@@ -180,6 +179,12 @@ def _evaluating(
 
 
 # -- what came of it
+
+
+def _over_refusal_only(evaluating: Iterable[Evaluating]) -> list[str]:
+    """The benchmarks that measure over-refusal, whose harmful prompts are contrasts."""
+    found = [find_benchmark(spec) for one in evaluating for spec in one.benchmarks]
+    return [benchmark.name for benchmark in found if benchmark.metric == "over_refusal"]
 
 
 def _measured(outcomes: dict[str, Outcome], methods: Iterable[str]) -> list[Cell]:
