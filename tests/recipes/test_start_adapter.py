@@ -18,10 +18,12 @@ from holdfast.models import (
     add_lora,
     continued_adapter,
     load_model,
+    load_tokenizer,
     lora_targets,
     reference_for,
 )
 from holdfast.recipes.configs import SaRFTConfig
+from holdfast.recipes.model_card import base_on_hub
 from holdfast.recipes.train_sarft import train_sarft
 from tests.architectures import ARCHITECTURES
 from tests.conftest import save
@@ -157,3 +159,22 @@ def test_a_model_with_fused_layers_is_trained(place, targets, layers):
     train_sarft(config(place, **fields))
     names = load_file(place / "out/adapter_model.safetensors")
     assert {name.split(".")[-3] for name in names} == layers
+
+
+def test_a_card_names_a_base_on_the_hub_only(place):
+    assert base_on_hub(str(place / "model")) is None
+    assert base_on_hub("owner/name") == "owner/name"
+    described = place / "adapter/adapter_config.json"
+    assert base_on_hub(str(place / "adapter")) is None
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"base_model_name_or_path": "owner/name"}))
+    assert base_on_hub(str(place / "adapter")) == "owner/name"
+
+
+def test_a_model_trained_with_another_template_keeps_it(place):
+    """The template of the training is the template of every later verb."""
+    (place / "other.jinja").write_text(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|eot_id|>{% endfor %}"
+    )
+    fields = {"model": str(place / "model"), "chat_template": str(place / "other.jinja"), "selector": "none"}
+    train_sarft(config(place, **fields))
+    assert load_tokenizer(str(place / "out")).chat_template == (place / "other.jinja").read_text()

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, LongformerConfig
 
 from holdfast.errors import HoldfastError
@@ -142,3 +143,13 @@ def test_do_not_answers_classifier_counts_as_sarft_counts_it():
     found = default_labels("LibrAI/longformer-action-ro", config)
     assert found == {f"LABEL_{index}": "safe" for index in range(5)} | {"LABEL_5": "unsafe"}
     assert default_labels("somebody/else", config) == {}
+
+
+def test_a_classifier_without_its_head_is_refused(tmp_path):
+    save_classifier(tmp_path / "m", ["SAFE", "UNSAFE"])
+    weights = tmp_path / "m" / "model.safetensors"
+    tensors = {name: tensor for name, tensor in load_file(weights).items() if "classifier" not in name}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    judge = ClassifierJudge("c", str(tmp_path / "m"))
+    with pytest.raises(HoldfastError, match=r"the classifier lacks .*classifier"):
+        run(judge, [Exchange("q", "yes")])
