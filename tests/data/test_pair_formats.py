@@ -320,7 +320,10 @@ BAD_PREFERENCE = {
         "field 'prompt' is not what 'chosen' begins with",
     ),
     "ends with the user": ({"chosen": messages("user", SECRET)}, "field 'chosen': does not end with an assistant"),
-    "language cannot be told": ({"language": None, "prompt": "123 ?"}, "cannot be told; add a field 'language'"),
+    "language cannot be told": (
+        {"language": None, "prompt": "?", "chosen": "1", "rejected": "2"},
+        "cannot be told; add a field 'language'",
+    ),
     "twice": ({"language": "en"}, "the id 'p0' is there twice in 'en' (first: "),
     "unpaired": ({"pair_id": "p9"}, "this row in 'zh' has none in the dominant language 'en' to go with it"),
 }  # fmt: skip
@@ -476,10 +479,11 @@ def test_a_bad_row_is_an_error_where_only_some_doubts_are_to_be_dropped(tmp_path
     assert error_of(path, drop=[IDENTICAL]).startswith(f"{path}:5: not JSON")
 
 
-def test_a_stray_prompt_whose_language_cannot_be_found_by_elimination(tmp_path):
+def test_a_prompt_whose_language_nothing_tells(tmp_path):
     records = all_published()
     for record in records[:2]:
         record["target_conversations"] = [turn("", "human")]
+        record["target_chosen"], record["target_rejected"] = turn("1"), turn("2")
     path = write(tmp_path / "pairs.jsonl", records)
     assert error_of(path) == (
         f"{path}:1: the language of the prompt cannot be told; add a field 'target_language'"
@@ -489,6 +493,78 @@ def test_a_stray_prompt_whose_language_cannot_be_found_by_elimination(tmp_path):
         published(MORE["en"], ("Ninawezaje kudanganya katika karata?", "Siwezi.", "Ficha karata moja."))
     )
     assert load_parallel_pairs(write(path, records), drop=True).dropped == {"unknown language": 2}
+
+
+def languages_at(pairs) -> list[str]:
+    return [pair.language for pair in pairs.targets]
+
+
+def test_prompts_left_in_the_dominant_language_are_told_by_their_answers(tmp_path):
+    records = all_published()
+    for record in records[:2]:
+        record["target_conversations"] = record["source_conversations"]
+    pairs = load_parallel_pairs(write(tmp_path / "pairs.jsonl", records))
+    assert languages_at(pairs) == ["zh", "sw", "zh", "sw"]
+    assert pairs.warnings == {FOREIGN_PROMPT: 2}
+
+
+def test_one_answer_tells_where_the_other_is_in_the_dominant_language(tmp_path):
+    records = all_published()
+    records[0] |= {"target_conversations": records[0]["source_conversations"], "target_chosen": turn(ENGLISH)}
+    assert languages_at(load_parallel_pairs(write(tmp_path / "pairs.jsonl", records))) == ["zh", "sw", "zh", "sw"]
+
+
+def test_prompts_left_in_the_language_of_another_target_are_told_by_their_answers(tmp_path):
+    records = all_published("zh")  # en and sw are the targets
+    assert (
+        languages_at(load_parallel_pairs(write(tmp_path / "a.jsonl", records), dominant="zh")) == ["en", "sw"] * 2
+    )
+    records[1]["target_conversations"] = records[0]["target_conversations"]
+    pairs = load_parallel_pairs(write(tmp_path / "b.jsonl", records), dominant="zh")
+    assert languages_at(pairs) == ["en", "sw", "en", "sw"]
+    assert pairs.warnings == {FOREIGN_PROMPT: 1}
+
+
+def test_answers_in_another_language_do_not_change_that_of_a_translated_prompt(tmp_path):
+    records = all_published()
+    records[1] |= {"target_chosen": turn(ENGLISH), "target_rejected": turn(TEXTS["en"][0][0])}
+    records[3] |= {"target_chosen": turn(TEXTS["zh"][0][1]), "target_rejected": turn(TEXTS["zh"][0][2])}
+    pairs = load_parallel_pairs(write(tmp_path / "pairs.jsonl", records))
+    assert languages_at(pairs) == ["zh", "sw", "zh", "sw"]
+    assert (pairs.warnings[FOREIGN_CHOSEN], pairs.warnings[FOREIGN_REJECTED]) == (2, 2)
+
+
+def test_a_source_prompt_left_in_another_language_is_told_by_its_answers(tmp_path):
+    records = all_published("zh")
+    for record in records[:2]:
+        record["source_conversations"] = [turn(TEXTS["en"][0][0], "human")]
+    pairs = load_parallel_pairs(write(tmp_path / "pairs.jsonl", records), dominant="zh")
+    assert languages_at(pairs) == ["en", "sw", "en", "sw"]
+    assert (
+        pairs.warnings[FOREIGN_PROMPT] == 2
+    )  # the source's own, and the English target's, which is the same text
+
+
+@pytest.mark.parametrize("first", ["en", "zh"])
+def test_concatenated_files_have_a_source_language_each(first, tmp_path):
+    second = "zh" if first == "en" else "en"
+    path = write(tmp_path / "pairs.jsonl", [*all_published(first), *all_published(second)])
+    for dominant, other, line in ((first, second, 5), (second, first, 1)):
+        message = error_of(path, dominant=dominant)
+        assert message.startswith(
+            f"{path}:{line}: its source is in another language: this row in '{dominant}' has"
+        )
+        pairs = load_parallel_pairs(path, dominant=dominant, drop=True)
+        assert languages_at(pairs) == [other, "sw"] * 2
+        assert pairs.dropped == {"no dominant pair": 4}
+
+
+def test_a_preference_prompt_left_in_the_dominant_language_is_told_by_its_answers(tmp_path):
+    records = [{field: value for field, value in row.items() if field != "language"} for row in all_preference()]
+    records[2]["prompt"] = records[0]["prompt"]
+    pairs = load_parallel_pairs(write(tmp_path / "pairs.jsonl", records))
+    assert languages_at(pairs) == ["zh", "sw", "zh", "sw"]
+    assert pairs.warnings == {FOREIGN_PROMPT: 1}
 
 
 @pytest.fixture
@@ -506,6 +582,26 @@ def test_without_the_detector(tmp_path):
     assert len(load_parallel_pairs(path, drop=[IDENTICAL]).targets) == 4
     assert "pip install 'holdfast[languages]'" in error_of(path, drop=True)
     assert "pip install 'holdfast[languages]'" in error_of(write(path, all_published()))
+
+
+@pytest.mark.parametrize(
+    ("name", "dominant", "others"),
+    [
+        ("gemma", "en", ("zh", "ja", "ko", "ar", "bn", "sw")),
+        ("llama", "en", ("zh", "ja", "ko", "ar", "bn", "sw")),
+        ("qwen", "zh", ("en", "ja", "ko", "ar", "bn", "sw")),
+    ],
+)
+def test_each_published_file_has_100_rows_a_language(name, dominant, others, real_data):
+    path = real_data / "mpo" / f"{name}_mpo_data.json"
+    if not path.exists():
+        pytest.skip(f"needs {path.name} in ../shared/data/mpo")
+    pairs = load_parallel_pairs(path, dominant=dominant)
+    assert Counter(languages_at(pairs)) == dict.fromkeys(others, 100)
+    there = Counter(zip(pairs.dominant_of, languages_at(pairs), strict=True))
+    assert set(there.values()) == {1}
+    # Gemma's: 22 prompts left in English; Qwen's: 7 targets and 3 sources, whose texts are three English prompts again.
+    assert pairs.warnings[FOREIGN_PROMPT] == {"gemma": 22, "llama": 3, "qwen": 13}[name]
 
 
 def test_the_published_file(real_data):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from holdfast.data.files import BadRowError, read_records, shortened
 from holdfast.data.languages import detector_is_installed, language_code, require_detector
-from holdfast.data.pair_checks import LANGUAGE_REASONS, NOT_CHECKED, ONCE, REASONS, TWICE, doubts
+from holdfast.data.pair_checks import FOREIGN_PROMPT, LANGUAGE_REASONS, NOT_CHECKED, ONCE, REASONS, TWICE, doubts
 from holdfast.data.pair_halves import Half, halves_of
 from holdfast.data.pair_languages import with_languages
 from holdfast.data.pairs import ParallelPairs, PreferencePair
@@ -133,10 +133,10 @@ def _joined(halves: list[Half], dominant: str, tally: _Tally) -> list[Parallel]:
     counterparts: dict[Hashable, Half] = {}
     targets: list[Half] = []
     for half in _without_twins(_known(halves, tally), tally):
-        if half.side == "target" and half.language == dominant:
+        if half.side == "target" and half.language == dominant and half.group in counterparts:
             why = f"the target is in the dominant language '{dominant}'; translate it, or remove the row"
             tally.refuse(half.location, "target in the dominant language", why)
-        elif half.language == dominant:
+        elif half.language == dominant and half.side != "target":
             counterparts.setdefault(half.group, half)
         elif half.side != "source":
             targets.append(half)
@@ -147,6 +147,8 @@ def _joined(halves: list[Half], dominant: str, tally: _Tally) -> list[Parallel]:
             joined.append(Parallel(target, counterparts[target.group]))
         else:
             why = f"this row in '{target.language}' has none in the dominant language '{dominant}' to go with it"
+            if target.side == "target":
+                why = f"its source is in another language: {why}"
             tally.refuse(target.location, "no dominant pair", f"{why}; add one, or remove the row")
     return joined
 
@@ -253,12 +255,14 @@ class _Checker:
             self._tally.dropped["its dominant pair dropped"] += 1
             return False
         identity = (dominant.texts, target.language, target.texts)
-        twice = [TWICE] if identity in self._seen else []
+        more = [TWICE] if identity in self._seen else []
+        if target.prompt == dominant.prompt:
+            more.append(FOREIGN_PROMPT)
         self._seen.add(identity)
-        return self._keeps(target, twice)
+        return self._keeps(target, more)
 
     def _keeps(self, half: Half, more: list[str]) -> bool:
-        reasons = [*doubts(_pair(half), languages=self._checks_languages), *more]
+        reasons = sorted({*doubts(_pair(half), languages=self._checks_languages), *more}, key=REASONS.index)
         if self._tally.drops(reasons):
             return False
         unchecked = [] if self._checks_languages else [NOT_CHECKED]
