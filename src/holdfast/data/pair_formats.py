@@ -30,6 +30,7 @@ def load_parallel_pairs(
     dominant: str = "en",
     split: str = "train",
     drop: bool | Collection[str] = False,
+    drop_bad_rows: bool = False,
     limit: int | None = None,
     languages: Collection[str] | None = None,
 ) -> ParallelPairs:
@@ -41,6 +42,7 @@ def load_parallel_pairs(
         split: of a hub data set; a file has none.
         drop: False keeps doubtful rows with a warning and stops at the first bad row; True drops both, counted;
             some of `pair_checks.REASONS` drop the rows with these doubts only.
+        drop_bad_rows: whether bad rows are dropped and counted, whatever becomes of doubtful ones.
         limit: keep the first so many target pairs, at least 1.
         languages: keep only these target languages.
 
@@ -48,7 +50,7 @@ def load_parallel_pairs(
     """
     if limit is not None and limit < 1:
         raise HoldfastError(f"{source}: a limit of {limit} leaves no pairs; give 1 or more, or none")
-    tally = _Tally(str(source), _reasons_to_drop(drop), drops_bad_rows=drop is True)
+    tally = _Tally(str(source), _reasons_to_drop(drop), drops_bad_rows=drop_bad_rows or drop is True)
     dominant = _code(dominant, source)
     halves = with_languages(_read(source, split, tally), dominant, str(source))
     joined = _of_languages(_joined(halves, dominant, tally), languages, dominant, source)

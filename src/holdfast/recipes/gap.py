@@ -1,9 +1,10 @@
 """`holdfast gap`: the reward gap of every language, without training and without generating."""
 
-from collections import defaultdict
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from holdfast.chat import load_chat_model
 from holdfast.data.pairs import ParallelPairs
@@ -67,11 +68,13 @@ def gap(options: GapOptions) -> None:
         figures += gap_figures(scored, experiment="gap", method=name, length_normalise=not options.sums)
         if scored.truncated.counts:
             note(f"{model}: {scored.truncated}")
+        for warning in gap_warnings(scored, length_normalise=not options.sums):
+            note(f"{model}: warning: {warning}")
     if options.results is not None:
         write_figures(options.results, figures)
         note(f"wrote {options.results}")
     if options.page is not None:
-        write_page(options.page, figures, list(names), pairs.languages)
+        write_page(options.page, figures, list(names), pairs.languages, sums=options.sums)
         note(f"wrote {options.page}")
     _print(figures, list(names), options)
 
@@ -112,18 +115,38 @@ def gap_figures(
 ) -> list[Figure]:
     """`reward_gap` (t interval) and `safe_preferred`, the share of gaps above 0 (Wilson), per language.
 
-    The dominant language's are over distinct dominant pairs, each counted once.
+    `answers_cut`, the share of answers that are over the limit, stands for languages where there are any.
     """
-    gaps: dict[str, list[float]] = defaultdict(list)
-    for pair in scored.dominants:
-        score = scored.dominant_scores[pair.row]
-        gaps[scored.pairs.dominant_language].append(score.reward_gap(length_normalise=length_normalise))
-    for pair in scored.targets:
-        score = scored.target_scores[pair.row]
-        gaps[scored.pairs.targets[pair.row].language].append(score.reward_gap(length_normalise=length_normalise))
-    return [
-        figure for language, values in gaps.items() for figure in _of(experiment, method, language, seed, values)
-    ]
+    gaps = scored.gaps(length_normalise=length_normalise)
+    figures = [f for language, values in gaps.items() for f in _of(experiment, method, language, seed, values)]
+    for language, (cut, answers) in scored.cut_answers().items():
+        interval = wilson_interval(cut, answers)
+        figures.append(
+            Figure(experiment, method, language, seed, "answers_cut", cut / answers, answers, *interval)
+        )
+    return figures
+
+
+def gap_warnings(scored: ScoredPairs, *, length_normalise: bool = True, dominant_leads: bool = True) -> list[str]:
+    """Return what the reward gaps themselves say against training on these pairs, a sentence each.
+
+    `dominant_leads`: whether the dominant language's gaps are what the targets' are pulled to, as in MPO.
+    """
+    warnings = []
+    gaps = {language: fmean(own) for language, own in scored.gaps(length_normalise=length_normalise).items()}
+    dominant = scored.pairs.dominant_language
+    above = [f"{language} {gap:.2f}" for language, gap in gaps.items() if gap > gaps.get(dominant, math.inf)]
+    if above and dominant_leads:
+        warnings.append(
+            f"the reward gap of the dominant language, {dominant} {gaps[dominant]:.2f}, is below that of "
+            f"{', '.join(above)}; MPO would teach its weakness to the others; choose a dominant language that the "
+            "model refuses better in"
+        )
+    for language, (cut, answers) in scored.cut_answers().items():
+        warnings.append(
+            f"{language}: {cut:,} of {answers:,} answers ({cut / answers:.0%}) are cut; raise max_response_tokens"
+        )
+    return warnings
 
 
 def _of(
@@ -136,48 +159,57 @@ def _of(
     yield Figure(experiment, method, language, seed, "safe_preferred", above / n, n, *wilson_interval(above, n))
 
 
-COLUMNS = (
-    Column("reward_gap", "reward gap", True),
-    Column("safe_preferred", "safe answer preferred", True),
-)
+def _unit(sums: bool) -> str:
+    return "nats an answer, summed" if sums else "nats a token"
+
+
+def _columns(sums: bool) -> tuple[Column, ...]:
+    return (
+        Column("reward_gap", "reward gap, summed" if sums else "reward gap", True),
+        Column("safe_preferred", "safe answer preferred", True),
+    )
 
 
 def _print(figures: Sequence[Figure], models: Sequence[str], options: GapOptions) -> None:
-    unit = "nats an answer" if options.sums else "nats a token"
+    unit = _unit(options.sums)
     caption = f"reward gap: log p(safe answer) - log p(unsafe answer), {unit}; 95 % intervals over pairs"
+    columns = _columns(options.sums)
     for model in models:
         out.print(f"\n{one_line(model)}", highlight=False)
-        table = build_table(figures, metrics=COLUMNS, rows="group", method=model, group=None, caption=caption)
+        table = build_table(figures, metrics=columns, rows="group", method=model, group=None, caption=caption)
         out.print(to_rich(table))
     if len(models) > 1:
-        _print_side_by_side(figures, models)
+        out.print("\nside by side", highlight=False)
+        print_side_by_side(figures, models, sums=options.sums)
 
 
-def _print_side_by_side(figures: Sequence[Figure], models: Sequence[str]) -> None:
-    """One line per language, one column per model, the reward gap alone."""
+def print_side_by_side(figures: Sequence[Figure], models: Sequence[str], *, sums: bool = False) -> None:
+    """Print one line per language, one column per model, the reward gap alone."""
     table = build_table(
         pivoted(figures, "reward_gap", columns="method"),
         metrics=tuple(Column(model, model, True) for model in models),
         rows="group",
         group=None,
-        caption="reward gap",
+        caption=f"reward gap, {_unit(sums)}",
     )
-    out.print("\nside by side", highlight=False)
     out.print(to_rich(table))
 
 
-def write_page(path: Path, figures: Sequence[Figure], models: Sequence[str], languages: Sequence[str]) -> None:
+def write_page(
+    path: Path, figures: Sequence[Figure], models: Sequence[str], languages: Sequence[str], *, sums: bool = False
+) -> None:
     """A self-contained page: the gaps as bars, and a table a model."""
     by = {(f.method, f.group): f for f in figures if f.metric == "reward_gap"}
     rows = [[by.get((model, language)) for language in languages] for model in models]
-    plot = figure_bars(languages, models, rows, "reward gap, nats a token", "Reward gap per language")
+    plot = figure_bars(languages, models, rows, f"reward gap, {_unit(sums)}", "Reward gap per language")
     prose = (
-        "The reward gap of a request is the mean log-probability of its safe answer minus that of its unsafe one. "
+        f"The reward gap of a request is the {'summed' if sums else 'mean'} log-probability of its safe answer minus "
+        f"that of its unsafe one, in {_unit(sums)}. "
         "Where it is small, the model hardly prefers to refuse. Intervals are over pairs; the unsafe and the safe "
         "answers are translations, so a gap also says how likely the translations are as such.",
     )
     sections = [Section("All models", prose, plots=(plot,))]
     for model in models:
-        table = build_table(figures, metrics=COLUMNS, rows="group", method=model, group=None)
+        table = build_table(figures, metrics=_columns(sums), rows="group", method=model, group=None)
         sections.append(Section(model, table=table))
     write_report(path, title="Reward gaps", intro=("Written by holdfast gap.",), sections=sections)

@@ -25,6 +25,7 @@ class CardText:
     tags: tuple[str, ...]
     switches: tuple[str, ...]  # fields of the config that the table shows
     data: str  # what it was trained on, counted
+    warnings: tuple[str, ...] = ()  # any text, a sentence each
     not_measured: str = "how often the model refuses, over-refusal, or utility"
 
 
@@ -59,6 +60,11 @@ def write_model_card(directory: Path, config: TrainingConfig, text: CardText, fi
         "|---|---|",
         *(f"| {markdown(_name(figure, figures))} | {figure.value:.4f} |" for figure in figures),
         "",
+        *(
+            ["## Warnings", "", *(f"- {markdown(warning)}" for warning in text.warnings), ""]
+            if text.warnings
+            else []
+        ),
         "## Not measured",
         "",
         f"Training does not measure {text.not_measured}. Measure them before you give the model to anyone.",
@@ -76,6 +82,8 @@ def base_on_hub(model: str) -> str | None:
 
 
 def _name(figure: Figure, figures: Sequence[Figure]) -> str:
-    """The metric, with its group where the figures have several."""
+    """The metric, with its group where the figures have several, and with its method where that tells two apart."""
     several = len({other.group for other in figures}) > 1
-    return f"{figure.metric}, {figure.group}" if several else figure.metric
+    methods = {f.method for f in figures if (f.metric, f.group) == (figure.metric, figure.group)}
+    parts = [figure.metric, *([figure.group] if several else []), *([figure.method] if len(methods) > 1 else [])]
+    return ", ".join(parts)

@@ -1,5 +1,6 @@
 """From a file of parallel pairs to rows with everything that the frozen reference says about them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,27 @@ class ScoredPairs:
     target_scores: dict[int, PairScore]
     dominant_scores: dict[int, PairScore]
     truncated: TruncationCounts
+
+    def gaps(self, *, length_normalise: bool = True) -> dict[str, list[float]]:
+        """Return the reward gaps by language, the dominant one first; its are over distinct pairs, each once."""
+        gaps: dict[str, list[float]] = {}
+        for language, _, score in self._measured():
+            gaps.setdefault(language, []).append(score.reward_gap(length_normalise=length_normalise))
+        return gaps
+
+    def cut_answers(self) -> dict[str, tuple[int, int]]:
+        """Return how many answers were cut and how many there are, by language; only languages where some were."""
+        counts: dict[str, tuple[int, int]] = {}
+        for language, pair, _ in self._measured():
+            cut, answers = counts.get(language, (0, 0))
+            counts[language] = (cut + pair.answers_cut, answers + 2)
+        return {language: both for language, both in counts.items() if both[0]}
+
+    def _measured(self) -> Iterator[tuple[str, EncodedPair, PairScore]]:
+        for pair in self.dominants:
+            yield self.pairs.dominant_language, pair, self.dominant_scores[pair.row]
+        for pair in self.targets:
+            yield self.pairs.targets[pair.row].language, pair, self.target_scores[pair.row]
 
     def examples(self, *, length_normalise: bool = True) -> list[PairExample]:
         """Target pairs with their reference values; those whose dominant pair the limits dropped are left out."""
@@ -59,11 +81,18 @@ def load_pairs(
     languages: tuple[str, ...] = (),
     split: str = "train",
     drop: bool = False,
+    drop_bad_rows: bool = False,
     limit: int | None = None,
 ) -> ParallelPairs:
     """Load, and say what was found and what looks wrong."""
     pairs = load_parallel_pairs(
-        source, dominant=dominant, languages=languages or None, split=split, drop=drop, limit=limit
+        source,
+        dominant=dominant,
+        languages=languages or None,
+        split=split,
+        drop=drop,
+        drop_bad_rows=drop_bad_rows,
+        limit=limit,
     )
     note(
         f"{pairs.source}: {count(len(pairs.targets), 'pair')} in {', '.join(pairs.languages[1:])}, "
@@ -97,6 +126,8 @@ def score_both_sides(
         "target": encode_pairs(chat, pairs.targets, limits, system=system, counts=truncated),
     }
     total, before = sum(map(len, sides.values())), 0
+    if total == 0:
+        raise HoldfastError(f"{pairs.source}: no pair is left to score ({truncated}); raise max_prompt_tokens")
     scores = {}
     with progress_bar("scoring pairs") as show:
         for name, loaded in (("dominant", pairs.dominants), ("target", pairs.targets)):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, set_seed
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from holdfast.data import load_role_rows
 from holdfast.data.pair_collator import Anchors, AnchorSequence, PairExample
@@ -13,7 +14,7 @@ from holdfast.data.pairs import ParallelPairs
 from holdfast.errors import HoldfastError
 from holdfast.losses.preference import PREFERENCE_LOSSES, bind
 from holdfast.recipes.configs import MPOConfig, PairsConfig, PreferenceConfig
-from holdfast.recipes.gap import gap_figures
+from holdfast.recipes.gap import gap_figures, gap_warnings, print_side_by_side
 from holdfast.recipes.model_card import CardText, write_model_card
 from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
 from holdfast.recipes.terminal import count, note, report_loading
@@ -51,6 +52,11 @@ MPO_SWITCHES = (
     "one_sided",
 )
 
+KTO_ALONE = (
+    "kto compares an answer with the mean over its batch, and per_device_batch_size is 1: each pair is compared with "
+    "itself alone; set per_device_batch_size to 4 or more"
+)
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -61,6 +67,7 @@ class TrainingData:
     examples: list[PairExample]
     held_out: list[PairExample] | None  # their anchors follow the training pairs' in `anchors`
     anchors: Anchors | None
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class Recipe:
     length_normalise: bool
     terms: tuple[str, ...]  # logged in training
     card: tuple[str, str, tuple[str, ...]]  # the method's name, a sentence, the switches that the card shows
+    warnings: tuple[str, ...] = ()  # of the settings alone
 
 
 def train_mpo(config: MPOConfig) -> Path:
@@ -121,6 +129,7 @@ def train_preference(config: PreferenceConfig) -> Path:
             "Nothing held its dominant language.",
             ("loss", "loss_weights"),
         ),
+        warnings=(KTO_ALONE,) if config.loss == "kto" and config.per_device_batch_size == 1 else (),
     )
     return _train(config, recipe)
 
@@ -133,8 +142,10 @@ def _train(config: PairsConfig, recipe: Recipe) -> Path:
     setup = load_setup(config, arguments)
     data = prepared(setup, recipe)
     note(f"{count(len(data.examples), 'pair')} to train on; {data.scored.truncated}")
+    for warning in data.warnings:
+        note(f"warning: {warning}")
     if arguments.process_index == 0:
-        run.start(pairs=data.pairs.fingerprint(), trained_pairs=len(data.examples))
+        run.start(pairs=data.pairs.fingerprint(), trained_pairs=len(data.examples), warnings=data.warnings)
     trainer = recipe.build(
         data,
         {
@@ -151,7 +162,7 @@ def _train(config: PairsConfig, recipe: Recipe) -> Path:
         run,
         setup,
         trainer,
-        figures=lambda: _figures(config, recipe, data, trainer),
+        figures=lambda: _figures(setup, recipe, data, trainer),
         write_card=lambda figures: write_model_card(run.path, config, _card(config, recipe, data), figures),
     )
     return run.path
@@ -168,7 +179,8 @@ def prepared(setup: Setup[PairsConfig], recipe: Recipe) -> TrainingData:
     if held_out is not None and further is not None:
         sets += anchor_sets(setup, recipe, held_out, further, first=len(sets))
     anchors = _anchors(setup, sets) if any(sets) else None
-    return TrainingData(train.pairs, train, examples, further, anchors)
+    warnings = gap_warnings(train, length_normalise=recipe.length_normalise, dominant_leads=recipe.method == "mpo")
+    return TrainingData(train.pairs, train, examples, further, anchors, (*recipe.warnings, *warnings))
 
 
 def _scored(setup: Setup[PairsConfig], source: str) -> ScoredPairs:
@@ -179,17 +191,23 @@ def _scored(setup: Setup[PairsConfig], source: str) -> ScoredPairs:
         languages=config.target_languages,
         split=config.data_split,
         drop=config.drop_flagged_pairs,
+        drop_bad_rows=config.drop_bad_rows,
     )
     with setup.arguments.main_process_first():
-        return score_both_sides(
-            setup.model,
-            setup.chat,
-            pairs,
-            length_limits(config),
-            system=config.system_prompt,
-            batch_size=config.score_batch_size,
-            cache_dir=config.cache_dir or default_cache_dir(),
-        )
+        return _score(setup, pairs, setup.model, cache_dir=config.cache_dir or default_cache_dir())
+
+
+def _score(setup: Setup[PairsConfig], pairs: ParallelPairs, model: Any, cache_dir: Path | None) -> ScoredPairs:
+    config = setup.config
+    return score_both_sides(
+        model,
+        setup.chat,
+        pairs,
+        length_limits(config),
+        system=config.system_prompt,
+        batch_size=config.score_batch_size,
+        cache_dir=cache_dir,
+    )
 
 
 def anchor_sets(
@@ -239,16 +257,33 @@ def _anchors(setup: Setup[PairsConfig], sets: list[tuple[AnchorSequence, ...]]) 
         )
 
 
-def _figures(config: PairsConfig, recipe: Recipe, data: TrainingData, trainer: Trainer) -> list[Figure]:
-    """Reward gaps before training, per language, and what was logged in training."""
+def _figures(setup: Setup[PairsConfig], recipe: Recipe, data: TrainingData, trainer: Trainer) -> list[Figure]:
+    """Reward gaps before and after training, per language, and what was logged in training; the gaps are shown."""
+    config = setup.config
     logged = logged_terms(trainer, ("train_loss", "eval_loss", *recipe.terms))
+    gaps = gap_figures(data.scored, experiment="train_pairs", method="before training", seed=config.seed)
+    gaps += _gaps_after_training(setup, data.pairs, trainer)
+    print_side_by_side(gaps, list(dict.fromkeys(figure.method for figure in gaps)))
     return [
-        *gap_figures(data.scored, experiment="train_pairs", method="before training", seed=config.seed),
+        *gaps,
         *(
             Figure("train_pairs", recipe.method, "training", config.seed, metric, value, len(data.examples))
             for metric, value in logged.items()
         ),
     ]
+
+
+def _gaps_after_training(setup: Setup[PairsConfig], pairs: ParallelPairs, trainer: Trainer) -> list[Figure]:
+    """The trained model's reward gaps on the training pairs; none, which is told, where they cannot be measured."""
+    sharded = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+    try:
+        if sharded:  # a forward needs all devices, and the others are done
+            raise HoldfastError("the weights are sharded; run holdfast gap on the saved model")
+        scored = _score(setup, pairs, trainer.model, cache_dir=None)
+    except HoldfastError as error:
+        note(f"the reward gaps after training were not measured: {error}")
+        return []
+    return gap_figures(scored, experiment="train_pairs", method="after training", seed=setup.config.seed)
 
 
 def _card(config: PairsConfig, recipe: Recipe, data: TrainingData) -> CardText:
@@ -259,6 +294,7 @@ def _card(config: PairsConfig, recipe: Recipe, data: TrainingData) -> CardText:
         method=method,
         details=details,
         tags=(recipe.method, "multilingual-safety"),
+        warnings=data.warnings,
         switches=(*switches, "dominant_language", "tuning", "learning_rate", "epochs", "seed"),
-        data=f"{len(data.examples)} pairs ({data.scored.truncated}); reward gaps are those before training",
+        data=f"{len(data.examples)} pairs ({data.scored.truncated}); reward gaps are those on these pairs",
     )
