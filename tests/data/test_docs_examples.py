@@ -41,6 +41,9 @@ ROWS = {
 PAIRS = {
     "published_pairs.json": (("en", "sw"), (0,)),
     "preference_pairs.jsonl": (("en", "zh"), (0,)),
+    "sharegpt_pairs.json": (("en", "sw"), (0,)),
+    "alpaca_pairs.json": (("en", "sw"), (0,)),
+    "messages_pairs.jsonl": (("en", "sw"), (0,)),
     "wide_pairs.csv": (("en", "zh", "sw"), (0, 1)),
 }
 OTHERS = {"role.yaml", "roles_95.json", "card.json", "card.txt", "samples.jsonl", "results.jsonl"}

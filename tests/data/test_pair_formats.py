@@ -12,6 +12,7 @@ from holdfast.data import Message, PreferencePair, load_parallel_pairs
 from holdfast.data import languages as languages_module
 from holdfast.data.pair_checks import (
     EMPTY_PROMPT,
+    END_OF_TURN,
     FOREIGN_CHOSEN,
     FOREIGN_PROMPT,
     FOREIGN_REJECTED,
@@ -22,6 +23,7 @@ from holdfast.data.pair_checks import (
     NOT_CHECKED,
     ONCE,
     REASONS,
+    REPEATED_PROMPT,
     TWICE,
 )
 from holdfast.errors import HoldfastError
@@ -114,6 +116,12 @@ def implicit(record: dict) -> dict:
     return {**told, "chosen": prompt + told["chosen"], "rejected": prompt + told["rejected"]}
 
 
+def sharegpt(record: dict) -> dict:
+    told = {field: value for field, value in record.items() if field != "prompt"}
+    answers = {field: turn(record[field]) for field in ("chosen", "rejected")}
+    return told | answers | {"conversations": [turn(record["prompt"], "human")]}
+
+
 def wide(k: int, *present: str) -> dict:
     names = ("prompt", "chosen", "rejected")
     return {
@@ -137,6 +145,18 @@ RECORDS = {
     "preference with an implicit prompt": [implicit(record) for record in all_preference()],
     "preference with prompt and whole conversations": [
         implicit(record) | {"prompt": conversational(record)["prompt"]} for record in all_preference()
+    ],
+    "preference with ShareGPT's keys": [sharegpt(record) for record in all_preference()],
+    "preference with messages": [
+        {"messages" if field == "prompt" else field: value for field, value in conversational(record).items()}
+        for record in all_preference()
+    ],
+    "preference with messages that hold the chosen answer": [
+        implicit(record) | {"messages": implicit(record)["chosen"]} for record in all_preference()
+    ],
+    "preference with an instruction": [
+        {"instruction" if field == "prompt" else field: value for field, value in record.items()} | {"input": ""}
+        for record in all_preference()
     ],
     "wide": [wide(0), wide(1)],
 }  # fmt: skip
@@ -229,6 +249,32 @@ def test_a_system_column_and_earlier_turns_are_part_of_the_prompt(tmp_path):
     assert [message.speaker for message in prompt] == ["system", "user", "assistant", "user"]
 
 
+def test_an_instruction_with_its_input_its_history_and_a_system_text(tmp_path):
+    more = {
+        "system": "Be brief.",
+        "history": [["Hello there, my old friend.", "Good day to you."]],
+        "input": "Now.",
+    }
+    records = [
+        {"instruction" if field == "prompt" else field: value for field, value in record.items()} | more
+        for record in all_preference()
+    ]
+    expected = (
+        Message("system", "Be brief."),
+        Message("user", "Hello there, my old friend."),
+        Message("assistant", "Good day to you."),
+        Message("user", f"{TEXTS['en'][0][0]}\n\nNow."),
+    )
+    for suffix in FILES:
+        pairs = load_parallel_pairs(write(tmp_path / f"pairs{suffix}", records))
+        assert pairs.dominants[0].prompt == expected
+    records[1]["history"] = [["alone"]]
+    message = error_of(write(tmp_path / "pairs.jsonl", records))
+    assert (
+        "pairs.jsonl:2: field 'history': expected a list of [question, answer], found list of length 1" in message
+    )
+
+
 def test_changes_of_a_prompt_are_counted(tmp_path):
     records = [conversational(record) for record in all_preference()]
     records[1]["prompt"] = messages("assistant", "你好。") + records[1]["prompt"]
@@ -310,6 +356,7 @@ BAD_PREFERENCE = {
     "id is a list": ({"pair_id": [1]}, "field 'pair_id': expected a text or a number, found list of length 1"),
     "no prompt": ({"prompt": None}, "field 'prompt' is missing"),
     "empty prompt": ({"prompt": ""}, "field 'prompt': the question is empty"),
+    "nothing to see": ({"rejected": "\u200b\u200f\u3164 \ufeff"}, "field 'rejected': the answer is empty"),
     "empty answer": ({"rejected": "\n"}, "field 'rejected': the answer is empty"),
     "different prompts": (
         {"chosen": [*messages("user", SECRET), *messages("assistant", "No.")]},
@@ -414,6 +461,16 @@ DOUBTS = {
     "identical": ("target_rejected", TEXTS["zh"][0][1] + " ", {IDENTICAL}),
     "untranslated": ("target_conversations", [turn(TEXTS["en"][0][0], "human")], {FOREIGN_PROMPT}),
     "empty prompt": ("target_conversations", [turn("", "human")], {EMPTY_PROMPT}),
+    "Llama's end of turn": ("target_chosen", f"{TEXTS['zh'][0][1]}<|eot_id|>", {END_OF_TURN}),
+    "Gemma's end of turn": ("target_rejected", f"{TEXTS['zh'][0][2]}<end_of_turn>\n", {END_OF_TURN}),
+    "DeepSeek's end of text": ("target_chosen", f"{TEXTS['zh'][0][1]}<｜end▁of▁sentence｜>", {END_OF_TURN}),
+    "Mistral's next turn": ("target_rejected", f"{TEXTS['zh'][0][2]}</s>[INST]", {END_OF_TURN}),
+    "end of turn in the prompt": (
+        "target_conversations",
+        [turn(f"{TEXTS['zh'][0][0]}<|im_end|>", "human")],
+        {END_OF_TURN},
+    ),
+    "repeated prompt": ("target_chosen", f"{TEXTS['zh'][0][0]}\n{TEXTS['zh'][0][1]}", {REPEATED_PROMPT}),
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Reading the fields of one record: texts, turns and lists, each fault named by its field."""
 
+import unicodedata
 from typing import Any
 
 from holdfast.data.files import BadRowError, Record, parse_json, shortened
@@ -61,7 +62,7 @@ def text_turn(value: Any, field: str, speaker: Speaker, *, may_be_empty: bool = 
     """One turn, its text unchanged. An empty question or answer is a fault unless it `may_be_empty`."""
     if not isinstance(value, str):
         raise wrong_type(field, value, "a text")
-    if speaker != "system" and not may_be_empty and not value.strip():
+    if speaker != "system" and not may_be_empty and is_blank(value):
         what = "answer" if speaker == "assistant" else "question"
         raise BadRowError(f"empty {what}", f"field '{field}': the {what} is empty; fill it, or remove the row")
     try:
@@ -72,6 +73,21 @@ def text_turn(value: Any, field: str, speaker: Speaker, *, may_be_empty: bool = 
             f"field '{field}': half a surrogate pair at character {error.start}; correct the text",
         ) from None
     return Message(speaker, value)
+
+
+_SHOW_NOTHING = frozenset(
+    "\u034f\u115f\u1160\u2800\u3164\uffa0"
+)  # fillers that Unicode counts among letters and signs
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: white space, zero-width characters and marks of direction only."""
+    return all(
+        unicodedata.category(character)[0] in "ZC"
+        or character in _SHOW_NOTHING
+        or "\ufe00" <= character <= "\ufe0f"
+        for character in text
+    )
 
 
 def system_turn(record: Record) -> list[Message]:

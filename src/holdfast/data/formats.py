@@ -188,13 +188,29 @@ def _prompt_completion(record: Record) -> Conversations:
 
 
 def _alpaca(record: Record) -> Conversations:
+    return [("", [*instruction_turns(record), text_turn(record["output"], "output", "assistant")])]
+
+
+def instruction_turns(record: Record) -> list[Message]:
+    """Return the turns of `history`, a list of [question, answer], and of `instruction` with its `input`."""
     question = text_turn(record["instruction"], "instruction", "user")
-    context = record.get("input", "")
+    context = record.get("input") or ""
     if not isinstance(context, str):
         raise wrong_type("input", context, "a text")
     if context.strip():
         question = Message("user", f"{question.content}\n\n{context}")
-    return [("", [question, text_turn(record["output"], "output", "assistant")])]
+    return [*_history(record), question]
+
+
+def _history(record: Record) -> list[Message]:
+    rounds = json_cell(record.get("history") or [], "history")
+    if not isinstance(rounds, list) or not all(isinstance(one, list) and len(one) == 2 for one in rounds):
+        raise wrong_type("history", rounds, "a list of [question, answer]")
+    turns: list[Message] = []
+    for k, (asked, answered) in enumerate(rounds):
+        turns.append(text_turn(asked, f"history[{k}][0]", "user"))
+        turns.append(text_turn(answered, f"history[{k}][1]", "assistant"))
+    return turns
 
 
 def _input_output(record: Record) -> Conversations:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from holdfast.data.fields import SPEAKERS, field_names, json_cell, system_turn, text_turn, turns_of, wrong_type
 from holdfast.data.files import BadRowError, Record, shortened
-from holdfast.data.formats import tidy
+from holdfast.data.formats import instruction_turns, tidy
 from holdfast.data.languages import language_code
 from holdfast.data.rows import Message
 
@@ -19,6 +19,7 @@ _SIDES = ("prompt", "chosen", "rejected")
 _PUBLISHED = tuple(
     f"{side}_{part}" for side in ("source", "target") for part in ("conversations", "chosen", "rejected")
 )
+_PROMPT_FIELDS = ("prompt", "question", "instruction", "conversations", "messages")
 _ID_FIELDS = ("pair_id", "prompt_id", "id")
 _WIDE_FIELD = re.compile(r"(prompt|chosen|rejected)_([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)")
 _REVERSED = re.compile(r"[A-Za-z]{2,3}_(prompt|chosen|rejected)")
@@ -90,8 +91,12 @@ def _published(record: Record, location: str) -> list[Half]:
         _half(
             record,
             location,
-            turns=_any_turns(record[f"{side}_conversations"], f"{side}_conversations"),
-            answers=[_published_answer(record[field], field) for field in (f"{side}_chosen", f"{side}_rejected")],
+            # A prompt may be empty: one of the published ones is.
+            turns=_turns(record[f"{side}_conversations"], f"{side}_conversations", may_be_empty=True),
+            answers=[
+                _assistant_turn(_turns_or_text(record[field], field, "assistant"), field)
+                for field in (f"{side}_chosen", f"{side}_rejected")
+            ],
             language=_language(record, language_fields),
         )
         for side, language_fields in (
@@ -102,29 +107,7 @@ def _published(record: Record, location: str) -> list[Half]:
     return [replace(source, group=source.texts, side="source"), replace(target, group=source.texts, side="target")]
 
 
-def _any_turns(value: Any, field: str) -> list[Message]:
-    """Turns with the keys of ShareGPT or of chat messages. A prompt may be empty: one of the published ones is."""
-    turns = json_cell(value, field)
-    chat = isinstance(turns, list) and turns and isinstance(turns[0], dict) and "role" in turns[0]
-    keys = ("role", "content") if chat else ("from", "value")
-    return turns_of(turns, field, *keys, may_be_empty=True)
-
-
-def _published_answer(value: Any, field: str) -> str:
-    """A turn, {"from": "gpt", "value": ...}, in CSV its JSON text; or the answer itself."""
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        try:
-            cell = json_cell(value, field)
-        except BadRowError:  # an answer that begins with a brace
-            cell = value
-        value = cell if isinstance(cell, dict) and {"from", "role"} & cell.keys() else value
-    if isinstance(value, dict):
-        keys = ("role", "content") if "role" in value else ("from", "value")
-        return _assistant_turn(turns_of([value], field, *keys), field)
-    return text_turn(value, field, "assistant").content
-
-
-# --- preference rows as TRL has them: one row a language, rows of one id belong together
+# --- preference rows of TRL and LLaMA-Factory: one row a language, rows of one id belong together
 
 
 def _is_preference(record: Record) -> bool:
@@ -145,34 +128,54 @@ def _preference(record: Record, location: str) -> list[Half]:
             "different prompts",
             "fields 'chosen' and 'rejected' begin with different turns; only their last turns may differ",
         )
-    prompt = shared[0]
-    if "prompt" in record:
-        stated = _turns_or_text(record["prompt"], "prompt", "user")
-        if prompt and prompt != stated:
-            raise BadRowError(
-                "different prompts",
-                "field 'prompt' is not what 'chosen' begins with; correct or remove one of them",
-            )
-        prompt = stated
-    if not prompt:
+    language = _language(record, ("language",))
+    return [_half(record, location, _prompt(record, shared[0]), answers, language, _pair_id(record))]
+
+
+def _prompt(record: Record, implicit: list[Message]) -> list[Message]:
+    """Return the prompt that a field states; else the turns that both answers begin with."""
+    filled = [field for field in _PROMPT_FIELDS if not _is_blank(record.get(field))]
+    if not filled and implicit:
+        return implicit
+    field = next((field for field in (*filled, *_PROMPT_FIELDS) if record.get(field) is not None), None)
+    if field is None:
         raise BadRowError(
             "missing field", f"field 'prompt' is missing (the row has {field_names(record)}); add it"
         )
-    language = _language(record, ("language",))
-    return [_half(record, location, prompt, answers, language, _pair_id(record))]
+    stated = instruction_turns(record) if field == "instruction" else _turns_or_text(record[field], field, "user")
+    if field in ("conversations", "messages") and implicit and stated[-1].speaker == "assistant":
+        stated = stated[:-1]  # the whole conversation with the chosen answer, beside which `chosen` stands again
+    if implicit and implicit != stated:
+        raise BadRowError(
+            "different prompts",
+            f"field '{field}' is not what 'chosen' begins with; correct or remove one of them",
+        )
+    return stated
 
 
 def _turns_or_text(value: Any, field: str, speaker: str) -> list[Message]:
-    """Messages, in CSV their JSON text; or one turn as a text."""
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
+    """Return a list of turns, one turn as an object (in CSV their JSON text), or one turn as a text."""
+    if isinstance(value, str) and value.lstrip().startswith(("[{", "{")):
         try:
             cell = json_cell(value, field)
         except BadRowError:  # a text that begins so
             cell = value
-        value = cell if isinstance(cell, list) else value
-    if isinstance(value, list):
-        return turns_of(value, field, "role", "content")
+        value = cell if isinstance(cell, list) or _is_turn(cell) else value
+    if isinstance(value, list | dict):
+        return _turns(value if isinstance(value, list) else [value], field)
     return [text_turn(value, field, SPEAKERS[speaker])]
+
+
+def _turns(value: Any, field: str, *, may_be_empty: bool = False) -> list[Message]:
+    """Return turns with the keys of chat messages or of ShareGPT."""
+    turns = json_cell(value, field)
+    chat = isinstance(turns, list) and turns and isinstance(turns[0], dict) and "role" in turns[0]
+    keys = ("role", "content") if chat else ("from", "value")
+    return turns_of(turns, field, *keys, may_be_empty=may_be_empty)
+
+
+def _is_turn(cell: Any) -> bool:
+    return isinstance(cell, dict) and bool({"from", "role"} & cell.keys())
 
 
 def _pair_id(record: Record) -> str:
@@ -225,7 +228,12 @@ def _is_blank(cell: Any) -> bool:
 
 PAIR_FORMATS = (
     PairFormat("published", ", ".join(_PUBLISHED), _is_published, _published),
-    PairFormat("preference", "prompt, chosen, rejected, language, pair_id", _is_preference, _preference),
+    PairFormat(
+        "preference",
+        "prompt (or instruction, conversations, messages), chosen, rejected, language, pair_id",
+        _is_preference,
+        _preference,
+    ),
     PairFormat("wide", "prompt_en, chosen_en, rejected_en, prompt_zh, ...", _is_wide, _wide),
 )
 
