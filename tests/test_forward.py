@@ -11,7 +11,15 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from holdfast.data.collator import positions
-from holdfast.forward import deferred_logits, head_of, inner_model, last_hidden_states
+from holdfast.forward import (
+    CACHE_NAMES,
+    cache_argument,
+    deferred_logits,
+    head_of,
+    inner_model,
+    kept_cache,
+    last_hidden_states,
+)
 from holdfast.losses.logprobs import summed_logps
 from holdfast.models import AdaptersOff, LoraSettings, add_lora
 
@@ -159,3 +167,41 @@ def test_wrapped_for_several_devices(architecture, one_process, wrapper):
     for name, weight in plain.named_parameters():
         gradient = found[name].full_tensor() if isinstance(found[name], DTensor) else found[name]
         torch.testing.assert_close(gradient, weight.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_the_cache_is_found_by_its_effect(architecture):
+    model = architecture.model()
+    name = cache_argument(model)
+    ids = torch.arange(6).unsqueeze(0)
+    with torch.no_grad():
+        cache = kept_cache(model(input_ids=ids[:, :4], use_cache=True))
+        model(input_ids=ids[:, 4:], use_cache=True, **{name: cache})
+    assert cache.get_seq_length() == 6
+
+
+@pytest.mark.parametrize("known", ["cache", "past_key_values"])
+def test_a_forward_that_ignores_other_names(llama, known):
+    """A forward with **kwargs swallows a name it does not know."""
+    model = llama.model()
+    own, forward = cache_argument(model), type(model).forward
+
+    class Renamed(type(model)):
+        def forward(self, input_ids=None, **kwargs):
+            cache = kwargs.pop(known, None)
+            for name in CACHE_NAMES:
+                kwargs.pop(name, None)
+            return forward(self, input_ids=input_ids, **({} if cache is None else {own: cache}), **kwargs)
+
+    renamed = Renamed(model.config).eval()
+    assert cache_argument(renamed) == known
+
+
+def test_a_model_that_keeps_no_cache(llama):
+    model = llama.model()
+    forward = type(model).forward
+
+    class Forgetful(type(model)):
+        def forward(self, input_ids=None, use_cache=None, **kwargs):
+            return forward(self, input_ids=input_ids, use_cache=False)
+
+    assert cache_argument(Forgetful(model.config).eval()) is None

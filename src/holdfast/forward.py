@@ -1,5 +1,6 @@
 """A causal model's forward pass without its logits: the hidden states, and the head that makes logits of them."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,16 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from holdfast.losses.deferred import DeferredLogits, at_least_float32, deferred
 
+logger = logging.getLogger(__name__)
+
 SAME_LOGITS = 0.02  # of the largest logit; half precision rounds by less
+SAME_HIDDEN = 0.05  # of the norm; half precision rounds by less
+CACHE_NAMES = (
+    "cache",
+    "past_key_values",
+    "cache_params",
+)  # since transformers 5.24, before it, of Mamba before it
+PROBE_TOKENS = 8
 
 
 class HeadShape(NamedTuple):
@@ -140,7 +150,51 @@ def _checked_shape(inner: Any) -> HeadShape | None:
         hidden = last_hidden_states(inner, input_ids=probe, use_cache=False)[0]
         ours = ModelHead(inner.get_output_embeddings(), shape)(hidden)
     same = own.shape == ours.shape and (own - ours).abs().max() <= SAME_LOGITS * own.abs().max()
+    if not same:
+        logger.warning(
+            "the logits of %s are not those of its output layer: losses and scores hold all logits at once, which "
+            "takes more memory",
+            type(inner).__name__,
+        )
     return shape if same else None
+
+
+_CACHE_ARGUMENTS: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
+
+
+def cache_argument(model: nn.Module) -> str | None:
+    """Return the name under which the model's forward takes a cache; None where it keeps none.
+
+    The name depends on the version of transformers and on the model's own code, and a forward may ignore a name it
+    does not know. So it is found by trying, once per model: the second half of a sequence, given the cache of the
+    first half, must have the hidden states that it has in the whole sequence.
+    """
+    inner = inner_model(model)
+    if inner not in _CACHE_ARGUMENTS:
+        with torch.no_grad(), evaluating(inner):
+            _CACHE_ARGUMENTS[inner] = next((name for name in CACHE_NAMES if _reads_cache(inner, name)), None)
+    return _CACHE_ARGUMENTS[inner]
+
+
+def kept_cache(output: Any) -> Any:
+    """Return the cache in a model's output; None where there is none."""
+    return next((output[name] for name in CACHE_NAMES if name in output), None)
+
+
+def _reads_cache(inner: Any, name: str) -> bool:
+    ids = torch.arange(PROBE_TOKENS, device=inner.device).unsqueeze(0)
+    half = PROBE_TOKENS // 2
+    try:
+        cache = kept_cache(inner(input_ids=ids[:, :half], use_cache=True))
+        if cache is None:
+            return False
+        alone = last_hidden_states(inner, input_ids=ids[:, half:], use_cache=False)
+        whole = last_hidden_states(inner, input_ids=ids, use_cache=False)[:, half:]
+        rest = last_hidden_states(inner, input_ids=ids[:, half:], use_cache=True, **{name: cache})
+    except (TypeError, ValueError, AttributeError, RuntimeError, LookupError) as error:
+        logger.debug("%s takes no %s: %s", type(inner).__name__, name, error)
+        return False
+    return whole.shape == rest.shape and bool((whole - rest).norm() < (alone - rest).norm())
 
 
 @contextmanager

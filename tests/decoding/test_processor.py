@@ -12,6 +12,7 @@ from holdfast.data.rows import Message
 from holdfast.decoding import Branch, DefenceProcessor, Rose, SafeDecoding, SelfCD
 from holdfast.decoding.branch import adapter_on
 from holdfast.errors import HoldfastError
+from holdfast.forward import cache_argument
 from holdfast.models import LoraSettings, add_lora
 from tests.decoding import slow
 
@@ -206,6 +207,7 @@ def test_the_branch_reads_its_prompt_once_and_then_one_token_a_step(llama):
     pairs = pairs_of(defence, chat)
     for settings, calls in ((ROSE, MOST), (defence, 2)):
         expert, read = llama.model(seed=1), []
+        cache_argument(expert)  # it is tried once, with forward passes of its own
         expert.register_forward_pre_hook(
             lambda _, args, given, read=read: read.append(tuple(given["input_ids"].shape)), with_kwargs=True
         )
@@ -243,7 +245,7 @@ def test_another_vocabulary_is_refused(llama):
 
 def test_a_model_without_a_cache_is_refused(llama):
     model = llama.model()
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     model.train()
     with pytest.raises(HoldfastError, match=r"call model.eval\(\) first"):
         Branch(model, [[5, 6]]).logits()

@@ -147,3 +147,24 @@ def test_prompt_tuning_puts_its_own_tokens_first_and_cannot_share(llama):
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     assert not can_share(get_peft_model(llama.model(), config).eval())
     assert can_share(llama.model())
+
+
+def test_scoring_forwards_the_persona_once(architecture):
+    """In whatever version of transformers: batches forward the tokens after the prefix and no others."""
+    model, examples = architecture.model(), rows(PERSONA)
+    assert can_share(model)
+    forwarded = []
+    model.get_input_embeddings().register_forward_hook(lambda _, args, out: forwarded.append(args[0].numel()))
+    AnswerScorer(model, 0, batch_size=1).sums(examples, ["row"] * len(examples))
+    rest = sum(len(example["input_ids"]) - len(PERSONA) for example in examples)
+    assert sum(forwarded) <= len(PERSONA) + rest
+
+
+def test_a_model_that_cannot_share_is_reported_once(caplog):
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, state_size=4)
+    model = MambaForCausalLM(config).eval()
+    assert [can_share(model), can_share(model)] == [False, False]
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "every row is forwarded with its whole prompt" in record.getMessage()

@@ -9,6 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from holdfast.errors import HoldfastError
+from holdfast.forward import cache_argument, kept_cache
 from holdfast.models import Policy
 
 
@@ -49,21 +50,22 @@ class Branch:
             ids = chosen.to(self._mask.device)
             self._mask = torch.cat([self._mask, torch.ones_like(ids)], dim=-1)
             positions = self._mask.sum(-1, keepdim=True) - 1
+        name = cache_argument(self.model)
         with torch.no_grad(), adapter_on(self.model, self.adapter):
             output = self.model(
                 input_ids=ids,
                 attention_mask=self._mask,
                 position_ids=positions,
-                past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **({name: self._cache} if name is not None and self._cache is not None else {}),
             )
-        if output.past_key_values is None:  # the next token would be read without its prompt
+        self._cache = kept_cache(output)
+        if name is None or self._cache is None:  # the next token would be read without its prompt
             raise HoldfastError(
                 "a defence's branch: the model keeps no cache (gradient checkpointing does so in training mode); "
                 "call model.eval() first"
             )
-        self._cache = output.past_key_values
         return output.logits[:, -1]
 
 

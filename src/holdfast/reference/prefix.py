@@ -5,7 +5,7 @@ found from their tokens, so it does not matter how a template writes a system tu
 """
 
 import copy
-import inspect
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -16,12 +16,19 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from holdfast.data.collator import Example
-from holdfast.forward import evaluating, inner_model, last_hidden_states
+from holdfast.forward import (
+    PROBE_TOKENS,
+    SAME_HIDDEN,
+    cache_argument,
+    evaluating,
+    inner_model,
+    last_hidden_states,
+)
 from holdfast.models import Policy
 
+logger = logging.getLogger(__name__)
+
 WORTH_SHARING = 16  # tokens; with fewer, plain forwards are as fast
-SAME_HIDDEN = 0.05  # of the norm; half precision rounds by less
-PROBE_TOKENS = 8
 
 
 def shared_ids(examples: Sequence[Example]) -> list[int]:
@@ -58,13 +65,20 @@ class SharedPrefix:
         if known < len(self.ids):
             ids = torch.tensor([self.ids[known:]], device=self.model.device)
             with torch.no_grad(), evaluating(self.model):
-                last_hidden_states(self.model, input_ids=ids, past_key_values=cache, use_cache=True)
+                last_hidden_states(self.model, input_ids=ids, use_cache=True, **{self._argument: cache})
         return cache
 
     @property
     def inputs(self) -> dict[str, Any]:
         """What the forward of the tokens that come next is given besides them; any number of rows."""
-        return {"past_key_values": Cache(layers=[_ReadOnlyLayer(layer) for layer in self.cache.layers])}
+        return {self._argument: Cache(layers=[_ReadOnlyLayer(layer) for layer in self.cache.layers])}
+
+    @property
+    def _argument(self) -> str:
+        name = cache_argument(self.model)
+        if name is None:
+            raise ValueError("a model without a cache shares no prefix; ask can_share first")
+        return name
 
 
 class _ReadOnlyLayer(CacheLayerMixin):
@@ -105,27 +119,34 @@ _CAN_SHARE: WeakKeyDictionary[Policy, bool] = WeakKeyDictionary()
 
 
 def can_share(model: Policy) -> bool:
-    """Whether rows may read one prefix's keys and values and get what a forward of the whole gives.
+    """Return whether rows may read one prefix's keys and values and get what a forward of the whole gives.
 
-    Not so for models with a recurrent state or with prompt tuning, say. Tried out once for each model.
+    Not so for models with a recurrent state or with prompt tuning, say. Tried once per model; a model that cannot is
+    reported once.
     """
     if model not in _CAN_SHARE:
-        _CAN_SHARE[model] = _tried(model)
+        obstacle = _obstacle(model)
+        if obstacle is not None:
+            logger.warning("every row is forwarded with its whole prompt, which is slower: %s", obstacle)
+        _CAN_SHARE[model] = obstacle is None
     return _CAN_SHARE[model]
 
 
-def _tried(model: Policy) -> bool:
-    if "past_key_values" not in inspect.signature(inner_model(model).forward).parameters:
-        return False
+def _obstacle(model: Policy) -> str | None:
+    """Return why the model cannot share a prefix; None where it can."""
+    name = type(inner_model(model)).__name__
+    if cache_argument(model) is None:
+        return f"{name} keeps no cache of a prompt that later tokens can read"
     ids = torch.arange(PROBE_TOKENS, device=model.device).unsqueeze(0)
     half = PROBE_TOKENS // 2
     prefix = SharedPrefix(model, range(half))
     if not all(_readable(layer) for layer in prefix.cache.layers):
-        return False
+        return f"the cache of {name} holds more than keys and values"
     with torch.no_grad(), evaluating(model):
         whole = last_hidden_states(model, input_ids=ids, use_cache=False)[:, half:]
         rest = last_hidden_states(model, input_ids=ids[:, half:], **prefix.inputs)
-    return whole.shape == rest.shape and bool((whole - rest).norm() <= SAME_HIDDEN * whole.norm())
+    same = whole.shape == rest.shape and bool((whole - rest).norm() <= SAME_HIDDEN * whole.norm())
+    return None if same else f"{name} with a cached prompt gives other hidden states than without"
 
 
 def _readable(layer: Any) -> bool:

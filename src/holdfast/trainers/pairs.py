@@ -128,10 +128,18 @@ def longest_sharing(model: nn.Module, pad_token_id: int) -> int:
     inner: Any = inner_model(model)
     config = inner.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
-    if config._attn_implementation not in TAKE_MASKS or not kinds <= {"full_attention", "sliding_attention"}:
+    obstacle = None
+    if config._attn_implementation not in TAKE_MASKS:
+        obstacle = f"attention {config._attn_implementation} takes no mask of our own; sdpa does"
+    elif not kinds <= {"full_attention", "sliding_attention"}:
+        obstacle = f"layers of {type(inner).__name__} read no attention mask"
+    elif not _sharing_works(model, pad_token_id):
+        obstacle = f"{type(inner).__name__} gives other hidden states under a mask of our own"
+    if obstacle is not None:
+        logger.warning("each answer of a pair is forwarded with its own copy of the prompt, slower: %s", obstacle)
         return 0
     window = getattr(config, "sliding_window", None) if kinds != {"full_attention"} else None
-    return (window or sys.maxsize) if _sharing_works(model, pad_token_id) else 0
+    return window or sys.maxsize
 
 
 def _sharing_works(model: nn.Module, pad_token_id: int) -> bool:
