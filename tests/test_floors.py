@@ -7,7 +7,19 @@ import holdfast
 
 SOURCE = Path(holdfast.__file__).parent
 FLOORS = [
-    {"errors", "escaping", "files", "results", "samples", "system_errors", "config", "losses", "data", "__init__"},
+    {
+        "errors",
+        "escaping",
+        "files",
+        "library_output",
+        "results",
+        "samples",
+        "system_errors",
+        "config",
+        "losses",
+        "data",
+        "__init__",
+    },
     {"chat", "forward", "model_files", "models", "template_trial", "templates"},
     {"reference", "selection", "parameters", "decoding"},
     {"trainers", "evals"},

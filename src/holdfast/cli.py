@@ -1,6 +1,7 @@
 """The command line. A user's mistake is one line on standard error and exit code 2, never a traceback."""
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from holdfast import __version__
 from holdfast.config import Config, allowed_values, default_text, load_config, option_name
 from holdfast.errors import HoldfastError
 from holdfast.escaping import one_line, printable
+from holdfast.library_output import show_library_output
 from holdfast.recipes.configs import MPOConfig, PreferenceConfig, SaRFTConfig
 from holdfast.system_errors import describe_failure, describe_os_error, silence
 
@@ -720,11 +722,50 @@ def study_command(**options: Any) -> None:
     study(**options)
 
 
+class NoteHandler(logging.Handler):
+    """Prints what our own modules log, as one line among the others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record."""
+        from holdfast.recipes.terminal import note
+
+        note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def _verbose(context: click.Context, parameter: click.Parameter, shown: bool) -> None:
+    if shown:
+        show_library_output(True)
+
+
+def _add_verbose(command: click.Command) -> None:
+    """Give a command, and those below it, the option --verbose."""
+    command.params.append(
+        click.Option(
+            ["--verbose"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_verbose,
+            help="show what transformers and other libraries print",
+        )
+    )
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _add_verbose(below)
+
+
+_add_verbose(commands)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; also the entry point of `python -m holdfast`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _prepare_streams()
     terminated = _end_as_by_ctrl_c()
+    show_library_output(False)
+    ours = logging.getLogger("holdfast")
+    if not any(isinstance(handler, NoteHandler) for handler in ours.handlers):
+        ours.addHandler(NoteHandler(logging.WARNING))
     try:
         _check_working_directory()
         code = commands.main(args=arguments, prog_name="holdfast", standalone_mode=False)

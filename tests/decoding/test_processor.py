@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LlamaForCausalLM
 
 from holdfast.chat import ChatFormat
 from holdfast.data.rows import Message
@@ -244,11 +244,14 @@ def test_another_vocabulary_is_refused(llama):
 
 
 def test_a_model_without_a_cache_is_refused(llama):
-    model = llama.model()
-    model.activation_checkpointing_enable()
-    model.train()
-    with pytest.raises(HoldfastError, match=r"call model.eval\(\) first"):
-        Branch(model, [[5, 6]]).logits()
+    forward = LlamaForCausalLM.forward
+
+    class Forgetful(LlamaForCausalLM):
+        def forward(self, input_ids=None, use_cache=None, **kwargs):
+            return forward(self, input_ids=input_ids, use_cache=False, **kwargs)
+
+    with pytest.raises(HoldfastError, match="the model keeps no cache"):
+        Branch(Forgetful(llama.model().config).eval(), [[5, 6]]).logits()
 
 
 @pytest.mark.parametrize("prompts", [[], [[5], []]])

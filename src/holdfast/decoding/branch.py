@@ -63,8 +63,8 @@ class Branch:
         self._cache = kept_cache(output)
         if name is None or self._cache is None:  # the next token would be read without its prompt
             raise HoldfastError(
-                "a defence's branch: the model keeps no cache (gradient checkpointing does so in training mode); "
-                "call model.eval() first"
+                "a defence's branch: the model keeps no cache (gradient checkpointing in training mode turns it off: "
+                "call model.eval() first)"
             )
         return output.logits[:, -1]
 

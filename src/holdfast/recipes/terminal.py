@@ -1,5 +1,7 @@
 """What the recipes show on a terminal: tables on standard output, progress and notes on standard error."""
 
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -7,16 +9,24 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
+from rich.table import Table
 
 from holdfast.chat import ChatFormat
 from holdfast.data import Message, RoleRows
 from holdfast.errors import HoldfastError
 from holdfast.escaping import one_line, printable
+from holdfast.report.terminal import fit_table
 from holdfast.system_errors import describe_os_error, silence
+
+SECONDS_BETWEEN_LINES = 30.0
+UNLIMITED = 10_000  # columns of a file or pipe
 
 
 class SafeConsole(Console):
-    """A console on which no text is markup, and whatever it prints, no control character of it works."""
+    """A console on which no text is markup, and whatever it prints, no control character of it works.
+
+    Tables are split so that they fit a terminal without breaking a word; in a file or pipe they are whole.
+    """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Render as `Console` does, with unprintable characters shown as escapes."""
@@ -24,9 +34,19 @@ class SafeConsole(Console):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print as `Console` does. Raises HoldfastError where standard output cannot be written."""
+        """Print as `Console` does, tables in as many parts as the width asks for.
+
+        Raises HoldfastError where standard output cannot be written.
+        """
+        limited = self.is_terminal or "COLUMNS" in os.environ
+        width = self.width if limited else UNLIMITED
+        parts: list[Any] = []
+        for each in objects:
+            parts += fit_table(each, width) if isinstance(each, Table) else [each]
+        if not limited:
+            options.setdefault("width", UNLIMITED)
         try:
-            super().print(*objects, **options)
+            super().print(*parts, **options)
         except OSError as error:
             self.on_broken_pipe()
             if not self.stderr:
@@ -44,7 +64,13 @@ err = SafeConsole(markup=False, emoji=False, stderr=True)
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error; call what it yields with (done, in all)."""
+    """A bar on standard error; call what it yields with (done, in all).
+
+    Where standard error is no terminal: a plain line every half minute.
+    """
+    if not err.is_terminal:
+        yield _plain_progress(what)
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -54,6 +80,18 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=err) as progress:
         task = progress.add_task(one_line(what), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _plain_progress(what: str) -> Callable[[int, int], None]:
+    reported = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= SECONDS_BETWEEN_LINES:
+            reported = time.monotonic()
+            note(f"{what}: {done:,} of {total:,}")
+
+    return show
 
 
 def note(text: str) -> None:

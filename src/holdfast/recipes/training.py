@@ -25,6 +25,7 @@ from holdfast.models import (
 from holdfast.recipes.configs import RANKED, TrainingConfig
 from holdfast.recipes.run_directory import RunDirectory
 from holdfast.recipes.terminal import note
+from holdfast.recipes.training_progress import report_progress
 from holdfast.results import Figure
 
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
@@ -151,6 +152,7 @@ def train_and_save(
 
     `mend` is what is done to the trained weights before they are saved.
     """
+    report_progress(trainer)
     run.train(trainer)
     mend()
     # transformers has aligned this with the tokenizer's eos; an answer ends with the template's end of turn.
