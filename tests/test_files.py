@@ -1,5 +1,6 @@
 import errno
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -8,19 +9,23 @@ import pytest
 
 from holdfast.errors import HoldfastError
 from holdfast.files import (
+    LineAppender,
     atomic_writer,
     check_new_directory,
     check_output_directory,
+    check_outputs,
     check_writable,
     locked,
     new_directory,
     read_bytes,
     read_json,
     read_text,
+    replacing,
+    share,
     write_json,
     write_text,
 )
-from holdfast.system_errors import describe_os_error
+from holdfast.system_errors import describe_failure, describe_os_error
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -192,3 +197,95 @@ def test_os_errors_have_advice():
     assert describe_os_error(OSError(errno.ENOSPC, "x", "f")) == (
         "f: the disk is full; free some space and run the same command again"
     )
+
+
+def test_a_library_that_writes_to_a_path_replaces_it_with_shared_permissions(tmp_path):
+    with replacing(tmp_path / "a") as temporary:
+        temporary.unlink()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600)  # as safetensors does
+        os.write(descriptor, b"new")
+        os.close(descriptor)
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask()
+    (tmp_path / "a").chmod(0o600)
+    share(tmp_path)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask()
+
+
+def umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def test_lines_are_added_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a" / "lines"
+    with LineAppender(path) as file:
+        file.append("one\n")
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # as on a full disk: the write is cut short
+        try:
+            with pytest.raises(HoldfastError, match="lines: larger than"):
+                file.append("a line that does not fit\n")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert path.read_text() == "one\n"
+        file.append("two\n")
+    LineAppender(path, keep=4).close()
+    assert path.read_text() == "one\n"
+
+
+def test_an_output_is_no_input_and_no_other_output(tmp_path):
+    (tmp_path / "model").mkdir()
+    for name in ("rows.jsonl", "model/config.json"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "hard").hardlink_to(tmp_path / "rows.jsonl")
+    inputs = (tmp_path / "model", f"file:{tmp_path / 'rows.jsonl'}", "owner/name", None)
+    for name in ("rows.jsonl", "hard", "model/config.json"):
+        with pytest.raises(HoldfastError, match="this command reads it"):
+            check_outputs({"--output": tmp_path / name}, inputs)
+    with pytest.raises(HoldfastError, match=r"--results .*what --output writes too"):
+        check_outputs({"--output": tmp_path / "new", "--results": tmp_path / "a" / ".." / "new"})
+    check_outputs({"--output": tmp_path / "new", "--results": None, "--page": tmp_path / "model/new"}, inputs)
+
+
+def test_standard_output_is_written_through(tmp_path):
+    code = "import sys; from pathlib import Path; from holdfast.files import write_text\n"
+    code += "print('first'); write_text(Path('/dev/stdout'), 'second\\n'); print('third')"
+    with (tmp_path / "o").open("w") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert (tmp_path / "o").read_text() == "first\nsecond\nthird\n"
+    piped = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert piped.stdout == b"first\nsecond\nthird\n"
+
+
+def test_a_new_directory_where_one_works_is_filled_and_stays(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    inode = (tmp_path / "here").stat().st_ino
+    with new_directory(tmp_path / "here") as directory:
+        (directory / "config.json").write_text("{}")
+    assert (tmp_path / "here").stat().st_ino == inode
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["config.json"]
+
+
+def test_half_a_surrogate_pair_can_be_written(tmp_path):
+    write_json(tmp_path / "a.json", "\ud800")
+    assert read_json(tmp_path / "a.json") == "\ud800"
+
+
+def test_failures_that_libraries_wrap_are_one_line():
+    wrapped = {
+        "Error while serializing: I/O error: No space left on device (os error 28)": "the disk is full",
+        "I/O error: Permission denied (os error 13)": "permission denied",
+        "PytorchStreamWriter failed writing file data/0: file write failed": "cannot be written",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes": "out of memory; lower",
+        "CUDA out of memory. Tried to allocate 2.00 GiB": "out of memory; lower",
+    }
+    for text, said in wrapped.items():
+        assert said in (describe_failure(RuntimeError(text)) or "")
+    assert "out of memory" in (describe_failure(MemoryError()) or "")
+    assert describe_failure(OSError(errno.EACCES, "x", "/a/b")).startswith("/a/b: permission denied")
+    assert "NUL" in (describe_failure(ValueError("embedded null byte")) or "")
+    assert describe_failure(ValueError("x")) is None

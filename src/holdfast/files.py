@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from holdfast.errors import HoldfastError
-from holdfast.system_errors import describe_os_error, os_error_in
+from holdfast.system_errors import NUL_IN_PATH, describe_os_error, os_error_in
 
 try:
     import fcntl
@@ -45,7 +45,7 @@ def os_errors(path: Path | str) -> Iterator[None]:
     except (HoldfastError, BrokenPipeError):
         raise
     except Exception as error:
-        if isinstance(error, ValueError) and re.search("null (byte|character)", str(error)):
+        if isinstance(error, ValueError) and NUL_IN_PATH.search(str(error)):
             raise HoldfastError(f"{path!s}: a path cannot hold a NUL character; choose another path") from error
         found = os_error_in(error)
         if found is None:
@@ -73,8 +73,7 @@ def replacing(path: Path) -> Iterator[Path]:
             return
         target = Path(os.path.realpath(path))
         mode = _mode_of(target)
-        if mode is not None and not os.access(target, os.W_OK):
-            raise PermissionError(errno.EACCES, "permission denied", str(path))
+        _check_replaceable(target, mode)
         path.parent.mkdir(parents=True, exist_ok=True)  # those of a link that leads nowhere are not made
         remove_leftovers(target)
         with _temporary(target.parent, target, directory=False) as temporary:
@@ -262,11 +261,7 @@ def check_writable(path: Path) -> None:
                 raise PermissionError(errno.EACCES, "permission denied", str(path))
             return
         target = Path(os.path.realpath(path))
-        mode = _mode_of(target)
-        if mode is not None and stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, "is a directory", str(path))
-        if mode is not None and not os.access(target, os.W_OK):
-            raise PermissionError(errno.EACCES, "permission denied", str(path))
+        _check_replaceable(target, _mode_of(target))
         if path.is_symlink() and not target.parent.exists():
             raise HoldfastError(f"{path}: a symbolic link that leads nowhere; remove it or choose another path")
         _probe(target.parent, target.name)
@@ -469,6 +464,13 @@ def _sync(path: Path) -> None:
 
 
 # -- what a path is
+
+
+def _check_replaceable(target: Path, mode: int | None) -> None:
+    if mode is not None and stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a directory", str(target))
+    if mode is not None and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "permission denied", str(target))
 
 
 def _written_through(path: Path) -> bool:

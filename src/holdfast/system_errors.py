@@ -22,6 +22,7 @@ _ADVICE = {
     errno.ELOOP: "a loop of symbolic links; choose another path",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
 }
+NUL_IN_PATH = re.compile("embedded null (byte|character)")
 _LONGEST = 400  # characters of a library's own words
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # safetensors, tokenizers
 _TORCH_WRITER = re.compile(r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+|file write failed")
@@ -69,6 +70,8 @@ def describe_failure(error: BaseException) -> str | None:
             "out of memory; lower the batch size (--batch-size, per_device_batch_size) or the token limits, or take "
             "a smaller dtype or model, and run the same command again, it continues"
         )
+    if isinstance(error, ValueError) and NUL_IN_PATH.search(str(error)):
+        return "a path cannot hold a NUL character; check the paths of the command and its config"
     found = os_error_in(error)
     return None if found is None else describe_os_error(found)
 
