@@ -59,3 +59,17 @@ def test_two_judges_do_not_share_verdicts(tmp_path):
     judge = Counting("llm:two")
     run(judge, exchanges("a"), tmp_path / "j")
     assert judge.judged == ["a"]
+
+
+def test_another_model_in_the_judges_directory_judges_anew(tmp_path):
+    directory = tmp_path / "judge"
+    directory.mkdir()
+    (directory / "config.json").write_text("{}", encoding="utf-8")
+    judge = Counting()
+    judge.model = str(directory)
+    for _ in ("first", "again"):
+        run(judge, exchanges("a"), tmp_path / "j")
+    assert judge.judged == ["a"]
+    (directory / "config.json").write_text("[]", encoding="utf-8")
+    run(judge, exchanges("a"), tmp_path / "j")
+    assert judge.judged == ["a", "a"]

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import pytest
 
@@ -48,3 +50,17 @@ def test_a_directory_s_identity_follows_its_files_and_its_base(llama, tmp_path):
     assert after[0] != before[0]
     assert after[1] != before[1]
     assert identity_of("owner/name") == identity_of("owner/name") != identity_of("owner/other")
+
+
+def test_a_file_s_content_counts_and_not_its_time_or_size(llama, tmp_path):
+    """An adapter's lora_alpha 16 in place of 32, restored with the time of the first."""
+    model = save(llama, tmp_path / "model")
+    config = model / "config.json"
+    before, text, times = identity_of(str(model)), config.read_text(encoding="utf-8"), config.stat()
+    assert '"hidden_size": 32' in text
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    assert identity_of(str(other)) == before
+    (other / "config.json").write_text(text.replace('"hidden_size": 32', '"hidden_size": 64'), encoding="utf-8")
+    os.utime(other / "config.json", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert identity_of(str(other)) != before

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from holdfast.evals.answering import Progress
 from holdfast.evals.journal import Journal, digest_of
 from holdfast.evals.judges.base import Exchange, Judge
+from holdfast.evals.model_names import identity_of
 from holdfast.samples import Judgement
 
 NO_ANSWER = Judgement("unscored", "no answer")
@@ -22,7 +24,8 @@ async def judge_all(
     What a model said (`raw`) is kept in the journal and not asked for again, unless it could not judge. Rules are
     quick and may change, so they are applied anew.
     """
-    keys = [None if exchange is None else _key(judge, exchange) for exchange in exchanges]
+    identity = _identity(judge)
+    keys = [None if exchange is None else _key(identity, exchange) for exchange in exchanges]
     judgements = [NO_ANSWER if key is None else _kept(journal, key) for key in keys]
     missing = [index for index, judgement in enumerate(judgements) if judgement is None]
     done = len(exchanges) - len(missing)
@@ -39,8 +42,14 @@ async def judge_all(
     return [judgement or Judgement("unscored", "judge failed") for judgement in judgements]
 
 
-def _key(judge: Judge, exchange: Exchange) -> str:
-    return digest_of("judgement", judge.name, exchange.prompt, exchange.completion, exchange.language)
+def _identity(judge: Judge) -> list[str]:
+    """The judge's name and, where its model is a directory, what is in it."""
+    model = getattr(judge, "model", None)
+    return [judge.name, identity_of(model)] if model and Path(model).is_dir() else [judge.name]
+
+
+def _key(identity: list[str], exchange: Exchange) -> str:
+    return digest_of("judgement", identity, exchange.prompt, exchange.completion, exchange.language)
 
 
 def _kept(journal: Journal, key: str) -> Judgement | None:

@@ -1,9 +1,13 @@
 """How the models under test and the judges' models are named, and what makes two of them the same."""
 
+from functools import cache
 from pathlib import Path
+
+import xxhash
 
 from holdfast.errors import HoldfastError
 from holdfast.evals.journal import digest_of
+from holdfast.files import os_errors
 from holdfast.models import adapter_base
 
 # The providers of inspect_ai, https://inspect.aisi.org.uk/providers.html; a test holds this against its registry.
@@ -15,6 +19,10 @@ PROVIDERS = frozenset(
         "sagemaker", "sambanova", "sglang", "together", "transformer_lens", "vllm", "vllm-completions",
     }
 )  # fmt: skip
+
+# What is read of a model directory.
+_READ = {".json", ".safetensors", ".jinja", ".model", ".py"}
+_READ_TOO = {"vocab.txt", "merges.txt"}
 
 
 def in_process_name(model: str) -> str | None:
@@ -37,7 +45,7 @@ def in_process_name(model: str) -> str | None:
 
 
 def identity_of(name: str) -> str:
-    """Changes when the files of a model directory, or of an adapter's base, change; a hub id is its own identity."""
+    """Changes when a file's content in a model directory, or of an adapter's base, changes; a hub id is its own."""
     base = adapter_base(name)
     return digest_of(_files(name), None if base is None else _files(base))
 
@@ -49,6 +57,16 @@ def _files(name: str) -> list[object]:
     found = [
         path
         for path in sorted(directory.iterdir())
-        if path.suffix in {".json", ".safetensors", ".jinja", ".model"}
+        if path.is_file() and (path.suffix in _READ or path.name in _READ_TOO)
     ]
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
+    return [(path.name, _content(path, path.stat().st_size, path.stat().st_ctime_ns)) for path in found]
+
+
+@cache
+def _content(path: Path, size: int, changed: int) -> str:
+    """A hash of all bytes; size and ctime, which no copy sets, only say whether this process has hashed it already."""
+    digest = xxhash.xxh3_128()
+    with os_errors(path), path.open("rb") as file:
+        while part := file.read(2**24):
+            digest.update(part)
+    return str(digest.hexdigest())

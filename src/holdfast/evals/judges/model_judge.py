@@ -35,10 +35,20 @@ class ModelJudge:
         style: how it is asked and read.
         responder: the model.
         max_new_tokens: the most that it may say, its thinking included.
+        model: its directory or hub id, where it runs in this process.
     """
 
-    def __init__(self, name: str, style: Style, responder: Responder, *, max_new_tokens: int = 512):
+    def __init__(
+        self,
+        name: str,
+        style: Style,
+        responder: Responder,
+        *,
+        max_new_tokens: int = 512,
+        model: str | None = None,
+    ):
         self.name = name
+        self.model = model
         self.style = style
         self.verdicts = style.verdicts
         self.responder = responder

@@ -63,10 +63,20 @@ def make_judge(spec: str, settings: JudgeSettings | None = None) -> Judge:
         name = spec if strict else f"{spec} (controversial: {settings.controversial})"
         responder = _responder(model, settings, LocalGuard)
         return ModelJudge(
-            name, GuardStyle(settings.controversial), responder, max_new_tokens=settings.max_new_tokens
+            name,
+            GuardStyle(settings.controversial),
+            responder,
+            max_new_tokens=settings.max_new_tokens,
+            model=in_process_name(model),
         )
     responder = _responder(model, settings, _local_responder)
-    return ModelJudge(spec, _STYLES[kind], responder, max_new_tokens=settings.max_new_tokens)
+    return ModelJudge(
+        spec,
+        _STYLES[kind],
+        responder,
+        max_new_tokens=settings.max_new_tokens,
+        model=in_process_name(model),
+    )
 
 
 def _classifier(spec: str, model: str, settings: JudgeSettings) -> ClassifierJudge:
