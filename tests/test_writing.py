@@ -34,12 +34,10 @@ EXCEPTIONS = {
     ("recipes/table/process.py", "open"): "a log that two processes append to while it is read",
     ("report/plots.py", "savefig"): "writes to memory",
     ("provingground/roles/cells.py", "save_pretrained"): "in a scratch directory, gone at the end",
-    (
-        "recipes/run_directory.py",
-        "save_model",
-    ): "the Trainer's, in a directory whose files are moved when it is whole",
-    ("recipes/run_directory.py", "replace"): "the files of the trained model, each of them whole",
-    ("recipes/training.py", "save_model"): "RunDirectory's",
+    ("recipes/run_directory.py", None): "a run's directory: its model is moved into it when it is whole",
+    ("recipes/training.py", "save_model"): "the Trainer's, into a run's directory",
+    ("recipes/training.py", "save_pretrained"): "into a run's directory",
+    ("cli.py", "open"): "nowhere, in place of a closed stream",
 }
 
 
