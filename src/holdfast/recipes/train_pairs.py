@@ -5,21 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from holdfast.data import load_role_rows
+from holdfast.data import RoleRows, load_role_rows
 from holdfast.data.pair_collator import Anchors, AnchorSequence, PairExample
 from holdfast.data.pairs import ParallelPairs
 from holdfast.errors import HoldfastError
 from holdfast.losses.preference import PREFERENCE_LOSSES, bind
 from holdfast.recipes.configs import MPOConfig, PairsConfig, PreferenceConfig
 from holdfast.recipes.gap import gap_figures, gap_warnings, print_side_by_side
+from holdfast.recipes.identity import common_inputs, rows_identity
 from holdfast.recipes.model_card import CardText, write_model_card
 from holdfast.recipes.pair_data import ScoredPairs, load_pairs, score_both_sides
+from holdfast.recipes.run_directory import RunDirectory
 from holdfast.recipes.terminal import count, note, report_loading
 from holdfast.recipes.training import (
     Setup,
+    is_done,
     length_limits,
     load_setup,
     logged_terms,
@@ -56,6 +59,15 @@ KTO_ALONE = (
     "kto compares an answer with the mean over its batch, and per_device_batch_size is 1: each pair is compared with "
     "itself alone; set per_device_batch_size to 4 or more"
 )
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the run reads, before a model is loaded."""
+
+    train: ParallelPairs
+    held_out: ParallelPairs | None
+    retained: RoleRows | None  # MPO's retention data
 
 
 @dataclass(frozen=True)
@@ -135,17 +147,22 @@ def train_preference(config: PreferenceConfig) -> Path:
 
 
 def _train(config: PairsConfig, recipe: Recipe) -> Path:
-    arguments, run = open_run(config)
-    if run.finished:
-        return run.path
+    with open_run(config) as (arguments, run):
+        sources = load_sources(config, recipe)
+        if not is_done(run, arguments, inputs_of(config, arguments, sources)):
+            _train_in(run, config, arguments, recipe, sources)
+    return run.path
+
+
+def _train_in(
+    run: RunDirectory, config: PairsConfig, arguments: TrainingArguments, recipe: Recipe, sources: Sources
+) -> None:
     set_seed(config.seed)
     setup = load_setup(config, arguments)
-    data = prepared(setup, recipe)
+    data = prepared(setup, recipe, sources)
     note(f"{count(len(data.examples), 'pair')} to train on; {data.scored.truncated}")
     for warning in data.warnings:
         note(f"warning: {warning}")
-    if arguments.process_index == 0:
-        run.start(pairs=data.pairs.fingerprint(), trained_pairs=len(data.examples), warnings=data.warnings)
     trainer = recipe.build(
         data,
         {
@@ -162,37 +179,64 @@ def _train(config: PairsConfig, recipe: Recipe) -> Path:
         run,
         setup,
         trainer,
+        data={
+            "pairs": data.pairs.fingerprint(),
+            "trained_pairs": len(data.examples),
+            "warnings": list(data.warnings),
+        },
         figures=lambda: _figures(setup, recipe, data, trainer),
         write_card=lambda figures: write_model_card(run.path, config, _card(config, recipe, data), figures),
     )
-    return run.path
 
 
-def prepared(setup: Setup[PairsConfig], recipe: Recipe) -> TrainingData:
-    """Load, encode and score; the first process computes, the others find the values in the cache."""
-    config = setup.config
-    train = _scored(setup, config.data)
-    held_out = _scored(setup, config.eval_data) if config.eval_data else None
+def load_sources(config: PairsConfig, recipe: Recipe) -> Sources:
+    """Read every data file of the run; no model is loaded."""
+
+    def pairs(source: str) -> ParallelPairs:
+        return load_pairs(
+            source,
+            dominant=config.dominant_language,
+            languages=config.target_languages,
+            split=config.data_split,
+            drop=config.drop_flagged_pairs,
+            drop_bad_rows=config.drop_bad_rows,
+        )
+
+    retained = None
+    if recipe.retention_data is not None:
+        retained = load_role_rows(
+            recipe.retention_data, split=config.data_split, drop_bad_rows=config.drop_bad_rows
+        )
+        report_loading(retained)
+    return Sources(pairs(config.data), pairs(config.eval_data) if config.eval_data else None, retained)
+
+
+def inputs_of(config: PairsConfig, arguments: TrainingArguments, sources: Sources) -> dict[str, str]:
+    """The fingerprints of all that the run reads."""
+    inputs = common_inputs(config, arguments) | {"data": sources.train.fingerprint()}
+    if sources.held_out is not None:
+        inputs["eval_data"] = sources.held_out.fingerprint()
+    if sources.retained is not None:
+        inputs["retention_data"] = rows_identity(sources.retained)
+    return inputs
+
+
+def prepared(setup: Setup[PairsConfig], recipe: Recipe, sources: Sources) -> TrainingData:
+    """Encode and score; the first process computes, the others find the values in the cache."""
+    train = _scored(setup, sources.train)
+    held_out = _scored(setup, sources.held_out) if sources.held_out is not None else None
     examples = train.examples(length_normalise=recipe.length_normalise)
     further = held_out.examples(length_normalise=recipe.length_normalise) if held_out else None
-    sets = [*anchor_sets(setup, recipe, train, examples)]
+    sets = [*anchor_sets(setup, recipe, sources, train, examples)]
     if held_out is not None and further is not None:
-        sets += anchor_sets(setup, recipe, held_out, further, first=len(sets))
+        sets += anchor_sets(setup, recipe, sources, held_out, further, first=len(sets))
     anchors = _anchors(setup, sets) if any(sets) else None
     warnings = gap_warnings(train, length_normalise=recipe.length_normalise, dominant_leads=recipe.method == "mpo")
     return TrainingData(train.pairs, train, examples, further, anchors, (*recipe.warnings, *warnings))
 
 
-def _scored(setup: Setup[PairsConfig], source: str) -> ScoredPairs:
+def _scored(setup: Setup[PairsConfig], pairs: ParallelPairs) -> ScoredPairs:
     config = setup.config
-    pairs = load_pairs(
-        source,
-        dominant=config.dominant_language,
-        languages=config.target_languages,
-        split=config.data_split,
-        drop=config.drop_flagged_pairs,
-        drop_bad_rows=config.drop_bad_rows,
-    )
     with setup.arguments.main_process_first():
         return _score(setup, pairs, setup.model, cache_dir=config.cache_dir or default_cache_dir())
 
@@ -211,7 +255,13 @@ def _score(setup: Setup[PairsConfig], pairs: ParallelPairs, model: Any, cache_di
 
 
 def anchor_sets(
-    setup: Setup[PairsConfig], recipe: Recipe, scored: ScoredPairs, examples: list[PairExample], *, first: int = 0
+    setup: Setup[PairsConfig],
+    recipe: Recipe,
+    sources: Sources,
+    scored: ScoredPairs,
+    examples: list[PairExample],
+    *,
+    first: int = 0,
 ) -> list[tuple[AnchorSequence, ...]]:
     """What is held for each example: its dominant pair's texts, and one prompt of the retention data.
 
@@ -220,9 +270,9 @@ def anchor_sets(
     sets: list[tuple[AnchorSequence, ...]] = [() for _ in scored.pairs.dominants]
     if recipe.retention is not None:
         sets = dominant_anchors(len(scored.pairs.dominants), scored.dominants, recipe.retention)
-    if recipe.retention_data is not None:
+    if sources.retained is not None:
         sets = [sets[example["anchor"]] for example in examples]
-        sets = with_retained_prompts(sets, retained_prompts(setup, recipe.retention_data), setup.config.seed)
+        sets = with_retained_prompts(sets, retained_prompts(setup, sources.retained), setup.config.seed)
         for index, example in enumerate(examples):
             example["anchor"] = index
     for example in examples:
@@ -230,17 +280,15 @@ def anchor_sets(
     return sets
 
 
-def retained_prompts(setup: Setup[PairsConfig], source: str) -> list[AnchorSequence]:
+def retained_prompts(setup: Setup[PairsConfig], rows: RoleRows) -> list[AnchorSequence]:
     """The prompts of the retention data."""
-    rows = load_role_rows(source, split=setup.config.data_split, drop_bad_rows=setup.config.drop_bad_rows)
-    report_loading(rows)
     limits = length_limits(setup.config)
     system = setup.config.system_prompt
     encoded = (encode_row(setup.chat, row, limits, system=system, last_answer_only=True) for row in rows)
     prompts = [prompt_anchor(example) for example in encoded if example is not None]
     if not prompts:
         raise HoldfastError(
-            f"{source}: every prompt is over max_prompt_tokens {limits.max_prompt_tokens}; raise it"
+            f"{rows.source}: every prompt is over max_prompt_tokens {limits.max_prompt_tokens}; raise it"
         )
     return prompts
 

@@ -4,7 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from holdfast.data import Role, RoleRows, load_role, load_role_rows
 from holdfast.methods.role import (
@@ -21,9 +21,12 @@ from holdfast.methods.role import (
 )
 from holdfast.models import Policy
 from holdfast.recipes.configs import SaRFTConfig
+from holdfast.recipes.identity import common_inputs, model_identity, role_identity, rows_identity
 from holdfast.recipes.model_card import CardText, write_model_card
+from holdfast.recipes.run_directory import RunDirectory
 from holdfast.recipes.terminal import count, note, progress_bar, report_loading, warn_of_unknown_tokens
 from holdfast.recipes.training import (
+    is_done,
     length_limits,
     load_setup,
     logged_terms,
@@ -40,27 +43,29 @@ ALWAYS_SHOWN = ("tuning", "learning_rate", "epochs", "seed")
 
 def train_sarft(config: SaRFTConfig) -> Path:
     """Run one fine-tuning; returns the directory of the result. Continues a run that was killed there."""
-    arguments, run = open_run(config)
-    if run.finished:
-        return run.path
+    with open_run(config) as (arguments, run):
+        _train(config, arguments, run)
+    return run.path
 
-    set_seed(config.seed)
+
+def _train(config: SaRFTConfig, arguments: TrainingArguments, run: RunDirectory) -> None:
     method = role_method(config)
     data = load_role_data(config, config.data)
+    unseen = load_role_data(config, config.eval_data) if config.eval_data is not None else None
+    if is_done(run, arguments, inputs_of(config, arguments, data, unseen)):
+        return
+    set_seed(config.seed)
     setup = load_setup(config, arguments)
     warn_of_unknown_tokens(setup.chat, (row.messages for row in data.rows[:200]))
     preparation = preparation_of(config)
     with arguments.main_process_first():  # the first process computes scores, the others find them in the cache
         made = role_examples(method, setup.model, setup.chat, data, preparation)
         held_out = None
-        if config.eval_data is not None:
-            unseen = load_role_data(config, config.eval_data)
+        if unseen is not None:
             held_out = held_out_examples(method, setup.model, setup.chat, unseen, preparation)
         layers = resolved_layers(method, setup.model, setup.chat, data)
     note(described(config, method, made, layers))
 
-    if arguments.process_index == 0:
-        run.start(role=data.role.name, rows=data.rows.fingerprint(), trained_rows=len(made.examples))
     policy = with_adapters(setup)
     if layers is not None:
         note(f"layers {layers[0]} to {layers[1]} are frozen: {freeze(policy, layers)}")
@@ -78,11 +83,28 @@ def train_sarft(config: SaRFTConfig) -> Path:
         run,
         setup,
         trainer,
+        data={"role": data.role.name, "rows": data.rows.fingerprint(), "trained_rows": len(made.examples)},
         mend=lambda: mended(config, method, policy),
         figures=lambda: measured_figures(config, data.role, made, trainer),
         write_card=lambda figures: write_model_card(run.path, config, card_text(config, data.role, made), figures),
     )
-    return run.path
+
+
+def inputs_of(
+    config: SaRFTConfig, arguments: TrainingArguments, data: RoleData, unseen: RoleData | None
+) -> dict[str, str]:
+    """The fingerprints of all that the run reads."""
+    rows = {
+        "data": data.rows,
+        "eval_data": None if unseen is None else unseen.rows,
+        "safety_data": data.safety,
+        "unsafe_data": data.unsafe,
+    }
+    inputs = common_inputs(config, arguments) | {"role": role_identity(data.role)}
+    inputs |= {name: rows_identity(read) for name, read in rows.items() if read is not None}
+    if config.projection != "none" and config.unaligned_model is not None:
+        inputs["unaligned_model"] = model_identity(config.unaligned_model)
+    return inputs
 
 
 def role_method(config: SaRFTConfig) -> RoleMethod:

@@ -1,7 +1,9 @@
 """What every training recipe does alike: arguments, model, adapters, and putting the result on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -12,6 +14,7 @@ from transformers.integrations import get_available_reporting_integrations
 from holdfast.chat import ChatFormat, load_chat_model
 from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
+from holdfast.files import locked
 from holdfast.forward import unwrapped
 from holdfast.models import (
     LoraSettings,
@@ -43,14 +46,28 @@ class Setup(Generic[ConfigT]):
     merged: bool = False  # whether it is an adapter merged into its base, so that the result must be a whole model
 
 
-def open_run(config: TrainingConfig) -> tuple[TrainingArguments, RunDirectory]:
-    """transformers' arguments, and the directory of the run, which may be finished already."""
+@contextmanager
+def open_run(config: TrainingConfig) -> Iterator[tuple[TrainingArguments, RunDirectory]]:
+    """Yield transformers' arguments and the directory of the run, which no other process uses in the block."""
     arguments = training_arguments(config)
-    with arguments.main_process_first():
-        run = RunDirectory(config.output_dir, config, overwrite=config.overwrite)
-    if run.finished:
-        note(f"{run.path}: this run is finished; pass --overwrite true to train again")
-    return arguments, run
+    with ExitStack() as held:
+        with arguments.main_process_first():
+            # Before the lock, whose file must not appear in somebody else's directory; and under it.
+            RunDirectory(config.output_dir, config, overwrite=config.overwrite)
+            if arguments.process_index == 0:
+                held.enter_context(locked(config.output_dir, "output_dir"))
+            run = RunDirectory(config.output_dir, config, overwrite=config.overwrite)
+        yield arguments, run
+
+
+def is_done(run: RunDirectory, arguments: TrainingArguments, inputs: Mapping[str, str]) -> bool:
+    """Whether this very run is finished, which is told; HoldfastError where `run` is another one."""
+    if not run.is_done(inputs):
+        return False
+    if arguments.process_index == 0:
+        run.clean()  # a kill may have left checkpoints
+    note(f"{run.path}: this run is finished; pass --overwrite true to train again")
+    return True
 
 
 def load_setup(config: ConfigT, arguments: TrainingArguments) -> Setup[ConfigT]:
@@ -146,37 +163,41 @@ def train_and_save(
     figures: Callable[[], list[Figure]],
     write_card: Callable[[list[Figure]], None],
     *,
+    data: Mapping[str, Any],
     mend: Callable[[], None] = lambda: None,
 ) -> None:
     """Train from the newest checkpoint on; then model, metrics, results and model card.
 
-    `mend` is what is done to the trained weights before they are saved.
+    `data` is what the manifest says of the data; `mend` is what is done to the trained weights before they are saved.
+    An earlier run is deleted here, when all that could be wrong has been checked.
     """
     report_progress(trainer)
+    with setup.arguments.main_process_first():
+        if setup.arguments.process_index == 0:
+            run.start(**data)
     run.train(trainer)
     mend()
     # transformers has aligned this with the tokenizer's eos; an answer ends with the template's end of turn.
     setup.model.generation_config.eos_token_id = setup.chat.stop_token_ids
-    save_result(run, setup, trainer)
+    run.save_model(trainer, lambda directory: save_result(directory, setup, trainer))
     if trainer.is_world_process_zero():
-        (run.path / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same
         measured = figures()
         write_card(measured)
         run.finish(measured, trainer.state.log_history)
         note(f"saved to {run.path}; its model card is {run.path / 'README.md'}")
 
 
-def save_result(run: RunDirectory, setup: Setup[Any], trainer: Trainer) -> None:
+def save_result(directory: Path, setup: Setup[Any], trainer: Trainer) -> None:
     """Save the adapter or model as safetensors, with the tokenizer.
 
     New adapters on a merged model would be useless without it, so they are merged as well.
     """
     policy = None if trainer.model is None else unwrapped(trainer.model)
     if not (setup.merged and isinstance(policy, PeftModel)):
-        trainer.save_model(str(run.path))
+        trainer.save_model(str(directory))
     elif trainer.is_world_process_zero():
-        merged_adapter(policy).save_pretrained(str(run.path))
-        setup.tokenizer.save_pretrained(str(run.path))
+        merged_adapter(policy).save_pretrained(str(directory))
+        setup.tokenizer.save_pretrained(str(directory))
 
 
 def logged_terms(trainer: Trainer, names: tuple[str, ...]) -> dict[str, float]:
