@@ -268,3 +268,65 @@ def test_nothing_is_left_behind(place, monkeypatch):
 def test_a_second_process_is_refused_at_once(command, place, capsys):
     with locked(place / "out"):
         assert "another process is writing to this output_dir" in refused(capsys, command, place / "run.yaml")
+
+
+@pytest.mark.parametrize("steps", [3, 8])
+def test_results_after_a_kill_are_those_of_an_undisturbed_run(steps, place, monkeypatch):
+    """Killed after a checkpoint between two logs, and after the last one; an epoch has four steps."""
+    shutil.copy(place / "rows.jsonl", place / "unseen.jsonl")
+    common = ("train-sarft", place / "run.yaml", "--eval-data", place / "unseen.jsonl", "--lora-dropout", "0.2")
+    whole = (*common, "--output-dir", place / "whole", "--logging-steps", "5", "--save-steps", str(steps))
+    run(*whole)
+    cut = (*common, "--logging-steps", "5", "--save-steps", str(steps))
+    killed(monkeypatch, *cut)
+    for checkpoint in (place / "out").glob("checkpoint-*"):
+        if int(checkpoint.name.partition("-")[2]) > steps:
+            shutil.rmtree(checkpoint)
+    run(*cut)
+    assert (place / "out/results.jsonl").read_bytes() == (place / "whole/results.jsonl").read_bytes()
+    timed = {"train_runtime", "train_samples_per_second", "train_steps_per_second"}
+    timed |= {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+    metrics = [
+        [
+            {name: value for name, value in json.loads(line).items() if name not in timed}
+            for line in (place / directory / "metrics.jsonl").read_text().splitlines()
+        ]
+        for directory in ("out", "whole")
+    ]
+    assert metrics[0] == metrics[1]
+
+
+def test_train_loss_is_the_mean_over_all_steps(place):
+    run("train-sarft", place / "run.yaml", "--logging-steps", "1")
+    history = [json.loads(line) for line in (place / "out/metrics.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    assert len(losses) == 8
+    assert history[-1]["train_loss"] == pytest.approx(sum(losses) / 8)
+    metrics = [json.loads(line) for line in (place / "out/results.jsonl").read_text().splitlines()]
+    assert [m["value"] for m in metrics if m["metric"] == "train_loss"] == [history[-1]["train_loss"]]
+
+
+WILD = (
+    "--learning-rate",
+    "1e38",
+    "--training-arguments",
+    "{optim: sgd}",
+    "--tuning",
+    "full",
+    "--max-grad-norm",
+    "1e30",
+)
+
+
+@pytest.mark.parametrize("epochs", ["2", "0.25"])
+def test_a_training_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(epochs, place, capsys):
+    """Within the training, and where its very last step spoils the model."""
+    said = refused(capsys, "train-sarft", place / "run.yaml", *WILD, "--save-steps", "1", "--epochs", epochs)
+    assert "step " in said
+    assert "so the training stopped" in said
+    for checkpoint in (place / "out").glob("checkpoint-*"):
+        weights = load_file(checkpoint / "model.safetensors")
+        assert all(weight.isfinite().all() for weight in weights.values())
+    left = {path.name for path in (place / "out").iterdir()}
+    assert left.isdisjoint({"results.jsonl", "README.md", "model.safetensors"})
+    assert "saved to" not in said

@@ -94,7 +94,7 @@ def test_rows_that_fill_up_the_last_batch_do_not_count(llama, build, tmp_path, p
     each = trainer.row_losses(model, batch)
     loss = trainer.compute_loss(model, batch)
     assert loss.item() == pytest.approx(each[:counted].mean().item() if counted else 0.0, rel=1e-5)
-    assert len(trainer._terms["eval_gap_loss"][0]) == counted
+    assert len(trainer._latest["eval_gap_loss"]) == counted
     state.end_of_dataloader = False
     batch.pop("counted", None)
     assert trainer.compute_loss(model, batch).item() == pytest.approx(each.mean().item(), rel=1e-5)

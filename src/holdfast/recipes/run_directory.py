@@ -30,6 +30,8 @@ from holdfast.files import (
     parse_json,
     read_bytes,
     read_json,
+    remove_leftovers,
+    share,
     write_json,
     write_text,
 )
@@ -156,6 +158,7 @@ class RunDirectory:
             return
         with os_errors(self.path):
             (saving / "training_args.bin").unlink(missing_ok=True)  # a pickle; config.yaml says the same
+            share(saving)
             files = [file.relative_to(saving) for file in sorted(saving.rglob("*")) if file.is_file()]
             self._list_files(str(file) for file in files)  # first, so that no file is ever left unlisted
             for file in files:
@@ -173,6 +176,8 @@ class RunDirectory:
         """Delete what a finished run does not need."""
         with os_errors(self.path):
             shutil.rmtree(self.path / _SAVING, ignore_errors=True)
+            for name in (_MANIFEST, *(self._before or {"files": []})["files"]):
+                remove_leftovers(self.path / name)
             for checkpoint in checkpoints(self.path):
                 remove_checkpoint(checkpoint)
 

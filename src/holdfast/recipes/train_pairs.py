@@ -41,6 +41,7 @@ from holdfast.reference.rds import encode_row
 from holdfast.reference.store import default_cache_dir
 from holdfast.results import Figure
 from holdfast.trainers.mpo import MPOSettings, MPOTrainer
+from holdfast.trainers.pairs import PairTrainer
 from holdfast.trainers.preference import PreferenceTrainer
 
 MPO_SWITCHES = (
@@ -87,7 +88,7 @@ class Recipe:
     """What one method differs in."""
 
     method: str  # of the figures
-    build: Callable[[TrainingData, dict[str, Any]], Trainer]  # gets the arguments that every trainer takes
+    build: Callable[[TrainingData, dict[str, Any]], PairTrainer]  # gets the arguments that every trainer takes
     retention: Retention | None
     retention_data: str | None
     length_normalise: bool

@@ -30,6 +30,7 @@ from holdfast.recipes.run_directory import RunDirectory
 from holdfast.recipes.terminal import note
 from holdfast.recipes.training_progress import report_progress
 from holdfast.results import Figure
+from holdfast.trainers.row_mean import RowMeanTrainer
 
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
@@ -159,7 +160,7 @@ def length_limits(config: TrainingConfig) -> LengthLimits:
 def train_and_save(
     run: RunDirectory,
     setup: Setup[Any],
-    trainer: Trainer,
+    trainer: RowMeanTrainer,
     figures: Callable[[], list[Figure]],
     write_card: Callable[[list[Figure]], None],
     *,
@@ -177,6 +178,7 @@ def train_and_save(
             run.start(**data)
     run.train(trainer)
     mend()
+    trainer.check_trained()
     # transformers has aligned this with the tokenizer's eos; an answer ends with the template's end of turn.
     setup.model.generation_config.eos_token_id = setup.chat.stop_token_ids
     run.save_model(trainer, lambda directory: save_result(directory, setup, trainer))

@@ -1,7 +1,7 @@
 """What our trainers share: an optimiser step is the mean over all its rows, and the loss's terms are logged."""
 
+import math
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer
 
+from holdfast.errors import HoldfastError
 from holdfast.forward import own_dropout_off
 from holdfast.trainers.batching import LengthGroupedSampler
+from holdfast.trainers.running_means import KeptMeans, RunningMeans
 
 # Wraps the loss of a micro-batch in training: gets the model and a function that computes the loss (a scalar, with its
 # graph), which it may call as often as it likes, and returns what is to be minimised. Regularisers are such hooks.
@@ -38,9 +40,11 @@ class RowMeanTrainer(Trainer):
         self.loss_hook = loss_hook
         self.dropout = dropout
         self._counted: int | None = None  # so many of the micro-batch's first rows count; None is all
-        self._terms: defaultdict[str, list[Tensor]] = defaultdict(list)
         self._latest: dict[str, Tensor] = {}  # of the micro-batch
+        self._step_loss: Tensor | float = 0.0
         super().__init__(*args, **kwargs)
+        self.means = RunningMeans(self.accelerator)
+        self.add_callback(KeptMeans(self.means, check=self.check_weights))
         self.model_accepts_loss_kwargs = False
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -72,8 +76,11 @@ class RowMeanTrainer(Trainer):
     ) -> tuple[list, Tensor]:
         """The micro-batches of one optimiser step, and how many rows they hold over all devices."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._step_loss = 0.0
         if batches:
             self._leave_out_filling(batches[-1])
+            self.means.add("loss", 0.0, 1)
+            self.means.add("train_loss", 0.0, 1)
         rows = torch.tensor(sum(len(batch.get("counted", batch["row"])) for batch in batches), device=device)
         return batches, self.accelerator.gather(rows).sum()
 
@@ -116,7 +123,11 @@ class RowMeanTrainer(Trainer):
 
         total = self.loss_hook(model, loss) if self.loss_hook is not None and model.training else loss()
         for name, values in self._latest.items():
-            self._terms[name].append(values)
+            self.means.add(name, values.sum(), len(values))
+        if model.training:
+            self._step_loss = self._step_loss + total.detach()
+            self.means.add("loss", total.detach(), 0)
+            self.means.add("train_loss", total.detach(), 0)
         return (total, {}) if return_outputs else total
 
     def reduced(self, per_row: Tensor, rows_in_step: Tensor | int | None) -> Tensor:
@@ -133,11 +144,49 @@ class RowMeanTrainer(Trainer):
             self._latest[name if training else f"eval_{name}"] = values[: self._counted].detach().float()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of the loss's terms since the last log, over the rows of all devices."""
+        """Add the means of the loss's terms since the last log, over the rows of all devices.
+
+        `loss` and `train_loss` are means over optimiser steps, those before a resume included.
+        """
         evaluating = "eval_loss" in logs
-        for name in [name for name in self._terms if name.startswith("eval_") == evaluating]:
-            values = torch.cat(self._terms.pop(name))
-            own = torch.stack([values.sum(), values.new_tensor(len(values))])
-            summed, rows = self.accelerator.reduce(own, "sum").tolist()
-            logs[name] = summed / rows
+        terms = {name for name in self.means.names if name not in ("loss", "train_loss")}
+        taken = {name for name in terms if name.startswith("eval_") == evaluating}
+        taken |= {"loss", "train_loss"} & set(logs) & set(self.means.names)
+        logs.update(self.means.take(taken))
         super().log(logs, start_time)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Stop before a step that is not finite: transformers would log it as 0 and go on."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._require_finite("loss", self._step_loss)
+        scaler = self.accelerator.scaler
+        if scaler is None or scaler.get_scale() <= 1:  # under float16 the scaler skips such steps and scales less
+            self._require_finite("gradient norm", norm)
+        return norm
+
+    def check_weights(self) -> None:
+        """Raise HoldfastError where a trained weight is not finite."""
+        model: Any = self.model
+        weights = [weight for weight in model.parameters() if weight.requires_grad and weight.numel()]
+        if weights and not torch.stack([torch.isfinite(weight).all() for weight in weights]).all():
+            raise self._not_finite("a weight is not a finite number")
+
+    def check_trained(self) -> None:
+        """Raise HoldfastError where the trained weights, or the loss that they give on a few rows, are not finite."""
+        self.check_weights()
+        rows: Any = self.train_dataset
+        few = rows[: self.args.eval_batch_size * self.args.world_size]
+        self._require_finite("loss after the last step", (self.predict(few).metrics or {})["test_loss"])
+
+    def _require_finite(self, what: str, value: Any) -> None:
+        if value is None:
+            return
+        value = float(value.full_tensor() if hasattr(value, "full_tensor") else value)
+        if not math.isfinite(value):
+            raise self._not_finite(f"the {what} is {value}")
+
+    def _not_finite(self, what: str) -> HoldfastError:
+        return HoldfastError(
+            f"step {self.state.global_step + 1} of {self.state.max_steps}: {what}, so the training stopped and the "
+            "last checkpoint is kept; lower learning_rate or max_grad_norm, or compute in float32, and start anew"
+        )
