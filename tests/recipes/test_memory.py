@@ -24,6 +24,7 @@ from holdfast.trainers.sarft import SaRFTSettings, SaRFTTrainer
 from tests import architectures
 from tests.architectures import ARCHITECTURES
 
+FULL = sorted((Path(__file__).parents[2] / "configs").glob("*_full.yaml"))
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*_single-24gb.yaml"))
 USABLE = 22.0
 NF4 = 0.516  # bytes a weight: 4 bits, and 0.127 bits of scales that are quantised again (arXiv 2305.14314)
@@ -45,6 +46,10 @@ class Shape(NamedTuple):
     @property
     def embedding(self) -> int:
         return self.vocabulary * self.hidden
+
+    @property
+    def weights(self) -> int:
+        return self.linear + self.embedding * (1 if self.tied else 2)
 
     @property
     def linear(self) -> int:
@@ -93,7 +98,7 @@ def memory(path: Path) -> list[float]:
 
 def test_shapes_are_the_models():
     """8.03, 9.24 and 7.62 billion weights, as their model cards say."""
-    sizes = {name: s.linear + s.embedding * (1 if s.tied else 2) for name, s in SHAPES.items()}
+    sizes = {name: s.weights for name, s in SHAPES.items()}
     assert {name: round(size / 1e9, 2) for name, size in sizes.items()} == {
         "llama": 8.03,
         "gemma": 9.24,
@@ -117,6 +122,20 @@ def test_scoring_before_training_needs_less(path):
     tokens = rows * (config["max_prompt_tokens"] + config["max_response_tokens"])
     held = shape.linear * NF4 + shape.embedding * 2 * (1 if shape.tied else 2)
     assert (held + LOGITS + 4 * tokens * shape.mlp * 2) / 1e9 < sum(memory(path))
+
+
+@pytest.mark.parametrize("path", FULL, ids=[path.stem for path in FULL])
+def test_full_tuning_counts_the_float32_weights_that_are_trained(path):
+    """On eight GPUs of 80 GB under ZeRO-2 they fit, an eighth each; on one they do not, which the comment says."""
+    weights, text = shape_of(path).weights, path.read_text(encoding="utf-8")
+    copies = 2 if path.name.startswith("sarft") else 1  # SaRFT's reference
+    parts = [weights * 2] * copies + [weights * 2 / 8, weights * 12 / 8]
+    shown = re.findall(r"^# +(\d+\.\d)  ", text, re.MULTILINE)
+    assert shown == [f"{part / 1e9:.1f}" for part in (*parts, sum(parts))]
+    assert sum(parts) < 0.7 * 80 * 2**30
+    alone = weights * 16
+    assert f"One GPU alone would need {alone / 1e9:.1f}:" in text
+    assert alone > 80 * 2**30
 
 
 def test_there_is_one_for_each_paper_and_model():

@@ -67,8 +67,10 @@ class TrainingConfig(Config):
     gradient_checkpointing: bool = Field(
         False, description="recompute activations in the backward pass: less memory"
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="type the weights are loaded in; auto: as they are stored"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="type the weights are loaded in; auto: as they are stored. With tuning full they are trained and "
+        "saved in float32, unless DeepSpeed keeps them in float32 beside bfloat16",
     )
     bf16: bool = Field(False, description="compute in bfloat16 (mixed precision)")
     deepspeed: Path | None = Field(None, description="DeepSpeed config file, for example configs/zero2.json")

@@ -86,12 +86,43 @@ def load_setup(config: ConfigT, arguments: TrainingArguments) -> Setup[ConfigT]:
         trust_remote_code=config.trust_remote_code,
         device=str(arguments.device),
     )
+    model = in_training_precision(model, config, arguments)
     if isinstance(model, PeftModel) and config.start_adapter == "merge":
         model = merged_adapter(model)
     check_trainable(model, config)
     return Setup(
         config, arguments, chat.tokenizer, chat, model, merged=from_adapter and not isinstance(model, PeftModel)
     )
+
+
+def in_training_precision(model: Policy, config: TrainingConfig, arguments: TrainingArguments) -> Policy:
+    """Return the model in float32 where training in the type of its weights would lose its updates.
+
+    A step of the papers' size is below the rounding of bfloat16, so that weights in it would not move. DeepSpeed in
+    mixed precision keeps weights in float32 itself. Adapters are in float32 whatever their base is in (peft), but
+    gradients that pass through a base in float16 become 0.
+    """
+    half = next((w.dtype for w in model.parameters() if w.dtype in (torch.bfloat16, torch.float16)), None)
+    if half is None or config.tuning == "qlora":
+        return model
+    kind = str(half).removeprefix("torch.")
+    if config.tuning == "full" and not _deepspeed_keeps_float32(arguments):
+        note(
+            f"{config.model}: all weights are trained and saved in float32; {kind} would round most of their updates "
+            "away"
+        )
+        return model.float()
+    if config.tuning == "lora" and half == torch.float16:
+        note(
+            f"{config.model}: float16 is too narrow to train through, so float32 is used; dtype bfloat16 needs half"
+        )
+        return model.float()
+    return model
+
+
+def _deepspeed_keeps_float32(arguments: TrainingArguments) -> bool:
+    config = getattr(arguments, "hf_deepspeed_config", None)
+    return config is not None and (config.is_true("bf16.enabled") or config.is_true("fp16.enabled"))
 
 
 def check_start(config: TrainingConfig) -> None:
