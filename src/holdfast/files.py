@@ -294,21 +294,29 @@ def locked(directory: Path, what: str = "output directory") -> Iterator[None]:
     """
     with os_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
+    with _flock(directory / LOCK_NAME, f"{directory}: another process is writing to this {what}"):
+        yield
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that long work adds to, made if need be; as `locked`, with no other file for it."""
+    with os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _flock(path, f"{path}: another process is writing to this file"):
+        yield
+
+
+@contextmanager
+def _flock(path: Path, refusal: str) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    path = directory / LOCK_NAME
     with os_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HoldfastError(
-                f"{directory}: another process is writing to this {what}; wait for it, or choose another one"
-            ) from None
-        except OSError:  # no locks on this file system
-            pass
+        if not _try_lock(descriptor):
+            raise HoldfastError(f"{refusal}; wait for it, or choose another one")
         yield
     finally:
         os.close(descriptor)

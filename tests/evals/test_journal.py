@@ -1,3 +1,6 @@
+import pytest
+
+from holdfast.errors import HoldfastError
 from holdfast.evals.journal import Journal, digest_of
 
 
@@ -46,3 +49,23 @@ def test_a_digest_tells_parts_apart():
     assert digest_of("a", "b") != digest_of("ab", "")
     assert digest_of({"x": 1, "y": 2}) == digest_of({"y": 2, "x": 1})
     assert len(digest_of("\ud800")) == 32  # half a surrogate pair is no reason to stop
+
+
+def test_a_second_process_that_appends_is_refused(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append("a", {"value": 1})
+        with pytest.raises(HoldfastError, match="another process is writing to this file"), Journal(path):
+            pass
+    with Journal(path) as again:
+        assert again.get("a") == {"value": 1}
+
+
+def test_what_was_added_before_the_lock_is_kept(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    late = Journal(path)
+    with Journal(path) as journal:
+        journal.append("a", {"value": 1})
+    with late:
+        late.append("b", {"value": 2})
+    assert len(Journal(path)) == 2

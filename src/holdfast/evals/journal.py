@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from holdfast.files import LineAppender, dump_json, is_written_through, os_errors
+from holdfast.files import LineAppender, dump_json, is_written_through, locked_file, os_errors
 
 
 def digest_of(*parts: Any) -> str:
@@ -19,8 +20,8 @@ def digest_of(*parts: Any) -> str:
 class Journal:
     """A file of JSON lines, `{"key": ..., ...}`, that only grows; of two lines with one key the later one counts.
 
-    A line that a kill cut short is left behind and its work is done again. Use as a context manager to append.
-    Without a path it is in memory only.
+    A line that a kill cut short is left behind and its work is done again. Use as a context manager to append; a
+    second process that does is refused with a HoldfastError. Without a path it is in memory only.
     """
 
     def __init__(self, path: Path | None):
@@ -28,6 +29,7 @@ class Journal:
         self._entries: dict[str, dict[str, Any]] = {}
         self._file: LineAppender | None = None
         self._whole_bytes = 0
+        self._lock = ExitStack()
         self._open = False
         if path is not None and path.exists():
             self._read(path)
@@ -40,6 +42,8 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         if self.path is not None:
+            self._lock.enter_context(locked_file(self.path))
+            self._read(self.path)  # what another process has added before it was locked
             self._file = LineAppender(self.path, keep=self._whole_bytes)  # what a kill cut short is dropped
         self._open = True
         return self
@@ -50,6 +54,7 @@ class Journal:
         if self._file is not None:
             self._file.close()
             self._file = None
+        self._lock.close()
         self._open = False
 
     def remove(self) -> None:
@@ -73,6 +78,7 @@ class Journal:
         self._entries[key] = entry
 
     def _read(self, path: Path) -> None:
+        self._whole_bytes = 0
         with os_errors(path), path.open("rb") as file:
             for raw in file:
                 if not raw.endswith(b"\n"):

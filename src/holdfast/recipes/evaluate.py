@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -25,7 +26,7 @@ from holdfast.evals.model_names import identity_of, in_process_name
 from holdfast.evals.requests import Request, SystemText, build_requests, own_persona
 from holdfast.evals.responders import Answer, Decoding, Responder
 from holdfast.evals.wrappers import Wrapper, find_wrapper
-from holdfast.files import check_output_directory
+from holdfast.files import check_output_directory, locked
 from holdfast.models import DType
 from holdfast.recipes.compare import CompareOptions, load_subjects, show
 from holdfast.recipes.terminal import count, err, note, out, progress_bar, warn_of_unknown_tokens
@@ -118,6 +119,19 @@ def evaluate(options: EvaluateOptions) -> bool:
     )
 
     runs = {model: ModelEvaluation(options.output_dir, model.label, requests, decoding) for model in models}
+    with ExitStack() as held:
+        for run in runs.values():
+            held.enter_context(locked(run.place, "model's evaluation"))
+        return _evaluated(runs, judges, wrappers, options)
+
+
+def _evaluated(
+    runs: "dict[_Model, ModelEvaluation]",
+    judges: Sequence[Judge],
+    wrappers: dict[str, Wrapper | None],
+    options: EvaluateOptions,
+) -> bool:
+    """Answer, judge, write and print; whether every model has an answer that was scored."""
     answers = _answers(runs, options)
     empty = []
     for model, run in runs.items():
@@ -127,7 +141,7 @@ def evaluate(options: EvaluateOptions) -> bool:
         if samples and not any(map(_is_scored, samples)):
             empty.append(model.label)
     places = tuple(run.place for run in runs.values())
-    table = CompareOptions(places, None, options.by, models[0].label, options.output_dir / "table.md")
+    table = CompareOptions(places, None, options.by, next(iter(runs)).label, options.output_dir / "table.md")
     show(load_subjects(places), table)
     for place in places:
         _print_agreement(place)
