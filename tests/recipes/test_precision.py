@@ -49,7 +49,7 @@ def test_the_movement_is_that_of_float32(stored, options, tmp_path, capsys):
     got, wanted = updates(tmp_path / "out", model), updates(tmp_path / "single", model)
     assert got.norm().item() == pytest.approx(wanted.norm().item(), rel=0.03)
     moved, expected = ((update != 0).float().mean().item() for update in (got, wanted))
-    assert expected > 0.9
+    assert expected > 0.7  # rows of tokens that do not occur stay
     assert moved == pytest.approx(expected, rel=0.03)
     assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "float32"
 
