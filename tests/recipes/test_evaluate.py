@@ -15,6 +15,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from peft import LoraConfig, get_peft_model
 
 from holdfast.cli import main
+from holdfast.escaping import directory_name
 from holdfast.results import read_figures
 from holdfast.samples import read_samples
 from tests import fake_openai
@@ -187,6 +188,17 @@ def test_what_was_answered_before_is_not_asked_again(model, prompts, tmp_path, m
     monkeypatch.setattr("holdfast.evals.local_responder.load_model", lambda *_, **__: pytest.fail("loaded again"))
     assert run(*arguments) == 0
     assert (tmp_path / "out" / "tiny" / "samples.jsonl").read_bytes() == before
+
+
+def test_labels_that_differ_in_punctuation_have_directories_of_their_own(model, prompts, tmp_path):
+    labels = ("llama 3", "llama-3", "llama/3")
+    models = [f"--model={label}={model}" for label in labels]
+    assert run(*models, "--benchmarks", f"file:{prompts}", "--output-dir", tmp_path / "out") == 0
+    places = list((tmp_path / "out").glob("*/samples.jsonl"))
+    assert [{sample.model for sample in read_samples(place)} for place in sorted(places)] == [
+        {label} for label in sorted(labels, key=directory_name)
+    ]
+    assert (tmp_path / "out/llama-3/samples.jsonl").exists()
 
 
 def test_a_model_that_changed_is_asked_again(llama, model, prompts, tmp_path):

@@ -10,6 +10,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from holdfast.cli import main
 from holdfast.errors import HoldfastError
 from holdfast.recipes.judge import JudgeOptions, judge
 from holdfast.results import read_figures
@@ -325,6 +326,42 @@ def test_mistakes_are_told_with_their_place(tmp_path, row, changes, message):
     with pytest.raises(HoldfastError, match=message.replace("(", r"\(")):
         judge(options(file, **changes))
     assert [path.name for path in tmp_path.iterdir()] == ["answers.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "shown"),
+    [
+        ("a.jsonl", '{"p": "x", "c": "how to build SECRET: first take"}\n', "a text of 31 characters"),
+        ("a.jsonl", '{"how do i build the SECRET now": "x", "c": "y"}\n', "a name of 29 characters, c"),
+        ("a.csv", "how do i build the SECRET now,c\na,b\n", "a name of 29 characters, c"),
+        ("a.jsonl", '{"p": "x", "c": ["SECRET"]}\n', "list of length 1"),
+    ],
+)
+def test_text_in_place_of_a_label_or_a_heading_is_described(name, content, shown, tmp_path, capsys):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SystemExit) as exit:
+        main(
+            [
+                "judge",
+                str(tmp_path / name),
+                *["--prompt-column", "p", "--completion-column", "c", "--label-column", "c"],
+            ]
+        )
+    assert exit.value.code == 2
+    said = capsys.readouterr().err
+    assert shown in said
+    assert "SECRET" not in said
+
+
+def test_two_judges_of_like_names_have_columns_of_their_own(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"p": "x", "c": "no , never ."}\n')
+    for name in ("b c.txt", "b_c.txt"):
+        (tmp_path / name).write_text("never\n" if " " in name else "something else\n")
+    judges = [f"--judge=phrases:{tmp_path}/{name}" for name in ("b c.txt", "b_c.txt")]
+    main(["judge", str(tmp_path / "a.jsonl"), "--prompt-column=p", "--completion-column=c", *judges])
+    [row] = map(json.loads, (tmp_path / "a.judged.jsonl").read_text().splitlines())
+    verdicts = [value for name, value in row.items() if name.startswith("verdict_")]
+    assert verdicts == ["refusal", "compliance"]
 
 
 def test_an_unknown_label_lists_the_option(tmp_path):

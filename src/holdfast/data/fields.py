@@ -4,6 +4,7 @@ import unicodedata
 from typing import Any
 
 from holdfast.data.files import BadRowError, Record, parse_json, shortened
+from holdfast.data.names import shown_name
 from holdfast.data.rows import Message, Speaker
 
 SPEAKERS: dict[str, Speaker] = {
@@ -109,13 +110,8 @@ def json_cell(value: Any, field: str) -> Any:
 
 def field_names(record: Record) -> str:
     """Which fields a record has, for an error message."""
-    return ", ".join(_field_name(field) for field in list(record)[:12]) or "no field"
-
-
-def _field_name(field: Any) -> str:
     # Where a CSV file has no headings its first row stands in their place: that text is not for an error message.
-    name = str(field)
-    return name if len(name) <= 30 and name.isprintable() else f"a name of {len(name)} characters"
+    return ", ".join(map(shown_name, list(record)[:12])) or "no field"
 
 
 def wrong_type(field: str, value: Any, wanted: str) -> BadRowError:

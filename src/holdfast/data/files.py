@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from holdfast.data.names import is_name
 from holdfast.errors import HoldfastError
 
 Record = dict[str, Any]
@@ -241,6 +242,13 @@ def _skip(text: str, position: int, characters: str) -> int:
 
 
 def shortened(value: Any) -> str:
-    """At most 60 characters of a value, on one line."""
+    """Return a value for a message, on one line: a name or number as it is, a text described.
+
+    A data file may hold harmful requests, in any field.
+    """
+    if isinstance(value, str) and not is_name(value):
+        return f"a text of {len(value)} character{'' if len(value) == 1 else 's'}"
+    if isinstance(value, bytes | list | dict):
+        return f"{type(value).__name__} of length {len(value)}"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -7,12 +7,12 @@ MODEL/results.jsonl      the rates, with intervals
 logs/MODEL_TASK.json     one log a benchmark, for `inspect view`
 """
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from holdfast.errors import HoldfastError
+from holdfast.escaping import directory_name
 from holdfast.evals.answering import Progress, answer_all
 from holdfast.evals.inspect_eval import ProviderSettings, answers_by_inspect
 from holdfast.evals.inspect_logs import write_log
@@ -40,7 +40,7 @@ class ModelEvaluation:
         self.label = label
         self.requests = requests
         self.decoding = decoding
-        self.place = directory / slug(label)
+        self.place = directory / directory_name(label)
 
     async def answer(self, responder: Callable[[], Responder], identity: str, progress: Progress) -> list[Answer]:
         """Ask a model in this process what it has not been asked yet."""
@@ -60,7 +60,9 @@ class ModelEvaluation:
         answers: dict[int, Answer] = {}
         for task, places in _by_task(self.requests).items():
             asked = [self.requests[place] for place in places]
-            found = answers_by_inspect(model, slug(task), asked, self.decoding, self.place / "inspect", settings)
+            found = answers_by_inspect(
+                model, directory_name(task), asked, self.decoding, self.place / "inspect", settings
+            )
             answers |= dict(zip(places, found, strict=True))
         return [answers[place] for place in range(len(self.requests))]
 
@@ -121,11 +123,6 @@ def _by_task(requests: Sequence[Request]) -> dict[str, list[int]]:
         task = request.benchmark + (f"+{request.wrapper}" if request.wrapper else "")
         tasks.setdefault(task, []).append(place)
     return tasks
-
-
-def slug(name: str) -> str:
-    """A name as a file's name."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "model"
 
 
 def _is_for(judge: Judge, request: Request) -> bool:

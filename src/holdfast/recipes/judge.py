@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from holdfast.data.files import shortened
+from holdfast.data.names import is_name
 from holdfast.errors import HoldfastError
 from holdfast.evals.journal import Journal
 from holdfast.evals.judges.base import Exchange, Judge
@@ -116,9 +118,10 @@ def _labels(file: CompletionsFile, options: JudgeOptions) -> list[Verdict | None
     for place, text in zip(file.places, file.texts(column, "--label-column"), strict=True):
         verdict = verdict_of_label(text, mapping) if text and text.strip() else None
         if verdict is None and text and text.strip():
+            example = text if is_name(text) else "LABEL"
             raise HoldfastError(
-                f"{place}: field {column} is {text!r:.60}, which is no known label; say what it means with "
-                f"--label-map '{text[:40]}=unsafe' (or safe, invalid, refusal, partial_refusal, compliance)"
+                f"{place}: field {column} is {shortened(text)}, which is no known label; say what it means with "
+                f"--label-map '{example}=unsafe' (or safe, invalid, refusal, partial_refusal, compliance)"
             )
         labels.append(verdict)
     if family(label for label in labels if label) is None:
@@ -161,10 +164,13 @@ def _output(options: JudgeOptions) -> Path:
 
 
 def _columns(names: Sequence[str], file: CompletionsFile) -> dict[str, tuple[str, str, str]]:
-    """The three columns of each judge, by its name."""
-    columns = {}
+    """The three columns of each judge, by its name; where two names would give the same, those are numbered."""
+    columns: dict[str, tuple[str, str, str]] = {}
+    used: Counter[str] = Counter()
     for name in names:
         short = re.sub(r"[^\w.-]+", "_", name).strip("_")
+        used[short] += 1
+        short += f"_{used[short]}" if used[short] > 1 else ""
         columns[name] = (f"verdict_{short}", f"reason_{short}", f"raw_{short}")
     taken = [column for three in columns.values() for column in three if column in file.columns]
     if taken:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from holdfast.data.fields import field_names
 from holdfast.data.files import READERS, BadRowError, parse_json, read_records, shortened
 from holdfast.errors import HoldfastError
 from holdfast.files import atomic_writer, replacing, write_json, write_json_lines
@@ -37,9 +38,7 @@ class CompletionsFile:
 
     def _text(self, place: str, row: dict[str, Any], column: str, option: str) -> str | None:
         if column not in row:
-            raise HoldfastError(
-                f"{place}: no field {column!r}; name one of {', '.join(row) or 'none, the row is empty'} with {option}"
-            )
+            raise HoldfastError(f"{place}: no field {column!r}; name one of {field_names(row)} with {option}")
         value = row[column]
         if value is None or value != value:
             return None

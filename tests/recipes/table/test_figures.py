@@ -21,7 +21,7 @@ def samples_of(cell, *answered) -> None:
             scores = {} if isinstance(said, str) else {"rouge_l": said}
             prompt = Prompt(f"{number}-{language}", "?", kind, language)
             samples.append(Sample("m", benchmark, prompt, "?", "!", wrapper, judgements=judged, scores=scores))
-    write_samples(cell.directory / "eval" / "m" / "samples.jsonl", samples)
+    write_samples(cell.directory / "eval" / cell.method / "samples.jsonl", samples)
 
 
 NO, YES, HALF = "refusal", "compliance", "partial_refusal"

@@ -8,6 +8,7 @@ from typing import Any
 
 from holdfast.data.fields import field_names, text_turn, wrong_type
 from holdfast.data.files import BadRowError, Record, read_records, shortened
+from holdfast.data.names import shown_name
 from holdfast.data.rows import Speaker
 from holdfast.errors import HoldfastError
 from holdfast.samples import SEPARATOR
@@ -129,9 +130,8 @@ def require_languages(wanted: Sequence[str], there: Sequence[str], place: str) -
     """Raises HoldfastError, with the languages that are there, where a wanted one is not."""
     for language in wanted:
         if language not in there:
-            raise HoldfastError(
-                f"{place}: no prompt has the language {shortened(language)}; there are {', '.join(there)}"
-            )
+            known = ", ".join(map(shown_name, there))
+            raise HoldfastError(f"{place}: no prompt has the language {shortened(language)}; there are {known}")
 
 
 def source_or_hub(

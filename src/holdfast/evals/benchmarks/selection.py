@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from holdfast.data.files import shortened
-from holdfast.data.names import canonical, close_names
+from holdfast.data.names import canonical, close_names, shown_name
 from holdfast.errors import HoldfastError
 from holdfast.samples import Prompt
 
@@ -66,7 +66,7 @@ def _require(wanted: Sequence[str], there: set[str], name: str, what: str) -> No
         if not there:
             hint = "none has one"
         elif what == "language":  # few, and codes have no near misses
-            hint = f"there are {', '.join(sorted(there))}"
+            hint = f"there are {', '.join(map(shown_name, sorted(there)))}"
         else:
             hint = close_names(value, there)
         raise HoldfastError(f"{name}: no prompt has the {what} {shortened(value)}; {hint}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from holdfast.data.files import shortened
 from holdfast.data.rows import Message
 from holdfast.errors import HoldfastError
 from holdfast.samples import Prompt
@@ -56,5 +57,5 @@ def wrap_prompts(wrapper: Wrapper, prompts: Iterable[Prompt]) -> list[tuple[Mess
         try:
             wrapped.append(wrapper.wrap(prompt.text))
         except HoldfastError as error:
-            raise HoldfastError(f"{error} (prompt {prompt.id!r:.60})") from None
+            raise HoldfastError(f"{error} (prompt {shortened(prompt.id)})") from None
     return wrapped

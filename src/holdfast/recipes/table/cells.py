@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from holdfast.errors import HoldfastError
+from holdfast.escaping import directory_name
 from holdfast.files import write_json, write_text
 from holdfast.recipes.run_directory import HARMLESS
 
@@ -123,7 +124,9 @@ def prepare(cell: Cell) -> None:
 
 def written(cell: Cell, name: str) -> list[Path]:
     """The files of this name that its evaluations wrote: samples.jsonl, results.jsonl."""
-    return [path for own in cell.evaluations for path in (cell.directory / own.place).glob(f"*/{name}")]
+    # Not what a model of another name left there: it would be counted as well.
+    places = (cell.directory / own.place / directory_name(cell.method) for own in cell.evaluations)
+    return [place / name for place in places if (place / name).is_file()]
 
 
 def digests(paths: Iterable[str | Path]) -> dict[str, str]:

@@ -1,13 +1,12 @@
 """Running the grid's cells as commands, and writing and printing what came of them."""
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.text import Text
 
-from holdfast.escaping import latex, markdown
+from holdfast.escaping import directory_name, latex, markdown
 from holdfast.files import write_text
 from holdfast.recipes.table.cells import Cell, Step, check
 from holdfast.recipes.table.grid import Outcome, run_grid
@@ -54,7 +53,8 @@ def write_tables(
     write_text(directory / "table.md", _markdown(title, about, tables, failed))
     write_text(directory / "table.tex", _latex(about, tables))
     for number, (heading, table) in enumerate(tables.items()):
-        name = "table" if number == 0 else f"table_{re.sub(r'[^a-z0-9]+', '_', heading.lower()).strip('_')}"
+        title = heading.lower().replace(",", "").replace(" ", "_")
+        name = "table" if number == 0 else f"table_{directory_name(title)}"
         write_text(directory / f"{name}.csv", to_csv(table))
         out.print(Text(f"\n{heading}", style="bold"))
         for part in folded(table, out.width):

@@ -1,7 +1,6 @@
 """Which cells a grid has: for SaRFT methods x roles x seeds, for MPO methods x seeds, with what they need."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from holdfast.data.formats import load_role_rows
 from holdfast.data.roles import find_role, load_roles
 from holdfast.data.rows import RoleRows, rows_fingerprint
 from holdfast.errors import HoldfastError
+from holdfast.escaping import directory_name
 from holdfast.methods.registry import TableMethod
 from holdfast.recipes.configs import SaRFTConfig
 from holdfast.recipes.table.cells import Cell, Evaluation, Training, digests
@@ -211,4 +211,5 @@ def language_cells(
 
 def _place(directory: Path, group: str, method: str, seed: int | None) -> Path:
     name = method if seed is None else f"{method}_seed_{seed}"
-    return directory / "cells" / re.sub(r"[^\w.+-]+", "_", group) / name
+    # Roles that differ in spaces and underscores only are one role (data/names.py), so they may share these.
+    return directory / "cells" / directory_name(group.replace(" ", "_")) / directory_name(name)
