@@ -17,7 +17,7 @@ from tests.architectures import ARCHITECTURES
 from tests.conftest import save
 
 TURNS = [[("Why?", "The sea."), ("Who are you?", "I am Ahab.")][index % 2] for index in range(12)]
-LIMITS = (0, 300, 1_500, 6_000, 20_000)
+LIMITS = (0, 300, 1_500, 20_000)
 # Names of what is written at the time, with its dates, versions and places.
 VOLATILE = {"run.json", "metrics.jsonl", "README.md", "adapter_config.json", "config.yaml"}
 
