@@ -152,7 +152,8 @@ class RunDirectory:
     def save_model(self, trainer: Trainer, save: Callable[[Path], None]) -> None:
         """Save the trained model by `save`; its files appear one by one, each whole. Every process calls this."""
         saving = self.path / _SAVING
-        save(saving)
+        with os_errors(self.path):
+            save(saving)
         trainer.accelerator.wait_for_everyone()
         if not trainer.is_world_process_zero():
             return

@@ -14,7 +14,7 @@ from transformers.integrations import get_available_reporting_integrations
 from holdfast.chat import ChatFormat, load_chat_model
 from holdfast.data.truncation import LengthLimits
 from holdfast.errors import HoldfastError
-from holdfast.files import locked
+from holdfast.files import check_cache_directory, locked
 from holdfast.forward import unwrapped
 from holdfast.models import (
     LoraSettings,
@@ -29,6 +29,7 @@ from holdfast.recipes.configs import RANKED, TrainingConfig
 from holdfast.recipes.run_directory import RunDirectory
 from holdfast.recipes.terminal import note
 from holdfast.recipes.training_progress import report_progress
+from holdfast.reference.store import default_cache_dir
 from holdfast.results import Figure
 from holdfast.trainers.row_mean import RowMeanTrainer
 
@@ -51,6 +52,7 @@ class Setup(Generic[ConfigT]):
 def open_run(config: TrainingConfig) -> Iterator[tuple[TrainingArguments, RunDirectory]]:
     """Yield transformers' arguments and the directory of the run, which no other process uses in the block."""
     arguments = training_arguments(config)
+    check_cache_directory(config.cache_dir or default_cache_dir())
     with ExitStack() as held:
         with arguments.main_process_first():
             # Before the lock, whose file must not appear in somebody else's directory; and under it.
