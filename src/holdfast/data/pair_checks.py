@@ -84,7 +84,7 @@ def doubts(pair: PreferencePair, *, languages: bool = True) -> Iterator[str]:
             mixed = share >= _MIXED or foreign_letters(answer, pair.language) >= _MIXED_LETTERS
             if mixed and share < _ANOTHER:
                 yield reason
-    if has_refusal_phrase(pair.chosen, pair.language) is False:
+    if has_refusal_phrase(pair.chosen, pair.language, prompt) is False:
         yield NO_REFUSAL
     if any(_END_OF_TURN.search(text) for text in (*(turn.content for turn in pair.prompt), *answers)):
         yield END_OF_TURN

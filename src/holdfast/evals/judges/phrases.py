@@ -5,8 +5,8 @@ from pathlib import Path
 
 from holdfast.errors import HoldfastError
 from holdfast.evals.judges.base import Exchange
-from holdfast.evals.judges.refusal_text import answer_of
 from holdfast.evals.refusal import judge_refusal
+from holdfast.refusals.text import answer_of
 from holdfast.samples import Judgement, Verdict
 
 

@@ -6,7 +6,7 @@ unwillingness and something that was asked for, rather than whole sentences, sin
 
 import re
 
-from holdfast.evals.judges.refusal_english_sermons import (
+from holdfast.refusals.english_sermons import (
     CARE,
     CONDEMNS,
     DISAVOWAL,
@@ -17,7 +17,7 @@ from holdfast.evals.judges.refusal_english_sermons import (
     REDIRECT,
     UNDERSTANDING,
 )
-from holdfast.evals.judges.refusal_text import Hinted
+from holdfast.refusals.text import Hinted
 
 _ADVERBS = (
     r"(?:(?:also|just|simply|even|really|therefore|thus|not|never|still|only|possibly|currently"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from holdfast.evals.judges.refusal_text import even
+from holdfast.refusals.text import even
 
 
 class Sermon(NamedTuple):

@@ -1,7 +1,7 @@
 """English sermons: judging a request, disavowing it, caring for the asker and pointing elsewhere, instead of an answer.
 
 One of these words proves little, since answers preach too. `refusal` weighs how much of an opening consists of them.
-Patterns are written for a text as `refusal_text.plain` leaves it.
+Patterns are written for a text as `text.plain` leaves it.
 """
 
 import re
