@@ -18,6 +18,7 @@ FLOORS = [
         "config",
         "losses",
         "data",
+        "refusals",
         "__init__",
     },
     {"chat", "forward", "model_files", "models", "template_trial", "templates"},
