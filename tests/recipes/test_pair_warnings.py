@@ -70,6 +70,10 @@ def test_a_training_reports_gaps_after_it_and_keeps_its_warnings(llama, tmp_path
     assert {method for method, _ in gaps} == {"before training", "after training"}
     printed = capsys.readouterr()
     assert "after training" in printed.out
+    for language in means:
+        shown = next(line for line in printed.out.splitlines() if line.split()[:1] == [language])
+        assert f"{gaps['before training', language]:.2f}" in shown
+        assert f"{gaps['after training', language]:.2f}" in shown
     assert "warning: the reward gap of the dominant language" in printed.err
     (warning,) = json.loads((out / "run.json").read_text())["data"]["warnings"]
     assert warning.startswith("the reward gap of the dominant language")

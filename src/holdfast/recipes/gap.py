@@ -183,13 +183,16 @@ def _print(figures: Sequence[Figure], models: Sequence[str], options: GapOptions
         print_side_by_side(figures, models, sums=options.sums)
 
 
-def print_side_by_side(figures: Sequence[Figure], models: Sequence[str], *, sums: bool = False) -> None:
+def print_side_by_side(
+    figures: Sequence[Figure], models: Sequence[str], *, seed: int | None = None, sums: bool = False
+) -> None:
     """Print one line per language, one column per model, the reward gap alone."""
     table = build_table(
         pivoted(figures, "reward_gap", columns="method"),
         metrics=tuple(Column(model, model, True) for model in models),
         rows="group",
         group=None,
+        seed=seed,
         caption=f"reward gap, {_unit(sums)}",
     )
     out.print(to_rich(table))

@@ -312,7 +312,7 @@ def _figures(setup: Setup[PairsConfig], recipe: Recipe, data: TrainingData, trai
     logged = logged_terms(trainer, ("train_loss", "eval_loss", *recipe.terms))
     gaps = gap_figures(data.scored, experiment="train_pairs", method="before training", seed=config.seed)
     gaps += _gaps_after_training(setup, data.pairs, trainer)
-    print_side_by_side(gaps, list(dict.fromkeys(figure.method for figure in gaps)))
+    print_side_by_side(gaps, list(dict.fromkeys(figure.method for figure in gaps)), seed=config.seed)
     return [
         *gaps,
         *(
