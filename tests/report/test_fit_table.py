@@ -4,6 +4,7 @@ import io
 import re
 
 import pytest
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -67,3 +68,37 @@ def test_progress_in_a_pipe_is_a_plain_line_now_and_then(monkeypatch, capsys):
         show(2, 4)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["scoring rows: 1 of 4", "scoring rows: 2 of 4"]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 160])
+def test_a_console_cuts_no_cell_and_no_number(width):
+    """Cells of several words, several columns that name the row, and a word longer than the terminal."""
+    made = Table("Benchmark", "Wrapper", title="Comparison of two evaluations of one model", box=SIMPLE_HEAD)
+    for heading in ("base", "tuned", "difference", "p"):
+        made.add_column(heading, justify="right", no_wrap=True)
+    path = "/home/somebody/evaluations/of-a-long-name/model"
+    made.add_row("AdvBench-X", "none", "0.37 [0.32, 0.42]", "0.41 [0.33, 0.49]", "+0.04 [0.00, 0.08]", ".031")
+    made.add_row(path, "code wrapping", "0.25 [0.22, 0.29]", "0.51 [0.43, 0.59]", "+0.26 [0.20, 0.32]", ".002")
+    file = io.StringIO()
+    SafeConsole(file=file, width=width, markup=False, emoji=False, force_terminal=True, color_system=None).print(
+        made
+    )
+    shown = re.findall(r"[^\s:]+", re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()))
+    cells = [cell for column in made.columns for cell in (column.header, *column.cells)]
+    words = {word for cell in cells for word in cell.split()}
+    assert words <= set(shown), words - set(shown)
+
+
+def test_every_part_says_whose_row_it_is():
+    made = Table("Benchmark", "Metric")
+    for heading in ("base", "tuned"):
+        made.add_column(heading, justify="right")
+    made.add_row("XSTest", "refusals", "0.37 [0.32, 0.42]", "0.41 [0.33, 0.49]")
+    made.add_row("", "harm", "0.25 [0.22, 0.29]", "0.51 [0.43, 0.59]")  # blank: as above
+    parts = fit_table(made, 50)
+    assert [[column.header for column in part.columns] for part in parts] == [
+        ["Benchmark", "Metric", "base"],
+        ["Benchmark", "Metric", "tuned"],
+    ]
+    (records,) = fit_table(made, 30)
+    assert records.plain.count("Benchmark: XSTest") == 2

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich.rule import Rule
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
@@ -13,6 +14,7 @@ from holdfast.models import load_tokenizer
 from holdfast.recipes.terminal import count, out, warn_of_unknown_tokens
 
 TRAINED_STYLE = "bold black on green"
+RULE_WIDTH = 80  # characters, where the terminal is no narrower
 
 
 def show_template(
@@ -41,7 +43,8 @@ def show_template(
     for row in shown:
         encoded = _encode(chat, row, system)
         trained = sum(encoded.trained)
-        out.rule(Text(f"{row.location}: {count(len(encoded.input_ids), 'token')}, {trained:,} trained"))
+        title = Text(f"{row.location}: {count(len(encoded.input_ids), 'token')}, {trained:,} trained")
+        out.print(Rule(title), width=min(out.width, RULE_WIDTH))
         out.print(marked(tokenizer, encoded), soft_wrap=True)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from holdfast.chat import ChatFormat
 from holdfast.data import Message, RoleRows
@@ -28,6 +29,17 @@ class SafeConsole(Console):
     Tables are split so that they fit a terminal without breaking a word; in a file or pipe they are whole.
     """
 
+    @property
+    def size(self) -> ConsoleDimensions:
+        """The terminal's size; lines of a file or pipe are as long as they are."""
+        size = super().size
+        limited = self.is_terminal or "COLUMNS" in os.environ
+        return size if limited else ConsoleDimensions(UNLIMITED, size.height)
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self.width, self.height = size
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Render as `Console` does, with unprintable characters shown as escapes."""
         for segment in super().render(renderable, options):
@@ -38,15 +50,14 @@ class SafeConsole(Console):
 
         Raises HoldfastError where standard output cannot be written.
         """
-        limited = self.is_terminal or "COLUMNS" in os.environ
-        width = self.width if limited else UNLIMITED
-        parts: list[Any] = []
-        for each in objects:
-            parts += fit_table(each, width) if isinstance(each, Table) else [each]
-        if not limited:
-            options.setdefault("width", UNLIMITED)
         try:
-            super().print(*parts, **options)
+            if not (len(objects) == 1 and isinstance(objects[0], Table)):
+                super().print(*objects, **options)
+                return
+            for part in fit_table(
+                objects[0], self.width
+            ):  # text has its line breaks already, and no word of it is cut
+                super().print(part, **{**options, "soft_wrap": isinstance(part, Text)})
         except OSError as error:
             self.on_broken_pipe()
             if not self.stderr:
