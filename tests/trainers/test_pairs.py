@@ -159,6 +159,7 @@ def test_what_a_model_allows_is_found_out(config, wanted):
     assert longest_sharing(AutoModelForCausalLM.from_config(config), 0) == wanted
 
 
+@pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")  # passed by peft
 def test_flash_attention_and_prefixes_do_not_share(llama):
     model = llama.model()
     model.config._attn_implementation = "flash_attention_2"
