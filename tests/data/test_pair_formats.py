@@ -449,7 +449,7 @@ def test_faults_of_the_file_as_a_whole(tmp_path):
 ENGLISH = "Take the ladder, climb over the wall, and bring the powder with you at night."
 # name -> (side: where to put the text, the text, the reason)
 DOUBTS = {
-    "foreign chosen": ("target_chosen", f"I cannot say it aloud. {ENGLISH}", {FOREIGN_CHOSEN}),
+    "foreign chosen": ("target_chosen", f"I cannot help you with that. {ENGLISH}", {FOREIGN_CHOSEN}),
     "foreign rejected": ("target_rejected", ENGLISH, {FOREIGN_REJECTED}),
     "mixed sentences": (
         "target_chosen",
