@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from holdfast.data.collator import RoleCollator, positions
 from holdfast.errors import HoldfastError
 from holdfast.losses.logprobs import mean_logps
-from holdfast.models import FrozenCopy, LoraSettings, add_lora
+from holdfast.models import AdaptersOff, FrozenCopy, LoraSettings, add_lora
 from holdfast.parameters.layers import decoder_layers
 from holdfast.trainers.mpo import MPOSettings, MPOTrainer
 from holdfast.trainers.regularisers import Perturbation, Proximal
@@ -244,7 +244,7 @@ def test_a_reference_on_the_same_layers_is_not_perturbed(architecture, tmp_path)
     built.loss_hook = Perturbation(0.3)
     built.model.train()
     values = []
-    for reference in (built.reference, FrozenCopy(architecture.model())):
+    for reference in (AdaptersOff(built.model), FrozenCopy(architecture.model())):
         built.reference = reference
         values.append(built.compute_loss(built.model, dict(batch)).item())
     assert values[0] == pytest.approx(values[1], rel=1e-6)
