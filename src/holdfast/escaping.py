@@ -1,6 +1,6 @@
 """One escaping for each output format: what names and texts of files, users and models go through on their way out.
 
-HTML pages need none of these: jinja2 escapes what they hold (report/html.py).
+In HTML pages jinja2 escapes the markup, and `printable` the characters (report/html.py).
 """
 
 import hashlib

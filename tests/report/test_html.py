@@ -170,3 +170,12 @@ def test_contrast_in_both_modes(tmp_path, mode):
         assert _contrast(colours[text], colours["raised"]) >= 4.5
     for number in range(1, 8):
         assert _contrast(colours[f"series-{number}"], colours["paper"]) >= 3
+
+
+def test_control_characters_are_shown_as_escapes(tmp_path):
+    name = "a\x1b[31m\x00\u202eb"
+    sections = [Section(name, (name,), samples=[Sample(name, name, name)])]
+    write_report(tmp_path / "page.html", title=name, intro=[name], sections=sections)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("a\\x1b[31m\\x00\\u202eb") >= 7
+    assert all(character.isprintable() or character in "\n\t" for character in page)

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from holdfast.escaping import printable
 from holdfast.files import write_text
 from holdfast.report.table import TableData
 
@@ -48,8 +49,19 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("holdfast.report", package_path="."),
         autoescape=True,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.jinja")
+
+
+def _printable(value: object) -> object:
+    """Show control and invisible characters of a text as escapes, half a surrogate pair as a question mark.
+
+    A `Markup` is ours and stays.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return printable(value.encode("utf-8", "replace").decode())
