@@ -12,6 +12,7 @@ FLOORS = [
         "escaping",
         "files",
         "library_output",
+        "parsing",
         "results",
         "samples",
         "system_errors",

@@ -7,11 +7,12 @@ and docs/configuration.md are made from them). Unknown keys fail; errors name th
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from holdfast.errors import HoldfastError
+from holdfast.files import read_text
+from holdfast.parsing import YAMLError, parse_yaml, parse_yaml_lines, shortened
 
 
 class Config(BaseModel):
@@ -30,7 +31,7 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, str] | N
     """
     values, lines = _read_yaml(path)
     for name, text in (overrides or {}).items():
-        values[name] = _from_text(kind.model_fields[name], text)
+        values[name] = _from_text(name, kind.model_fields[name], text)
         lines.pop(name, None)
     try:
         return kind(**values)
@@ -67,37 +68,22 @@ def default_text(default: Any) -> str:
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """The file's values, and the line of each key."""
+    if not path.exists():
+        raise HoldfastError(f"{path}: no such config file; examples are in configs/")
+    text = read_text(path, "config file")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise HoldfastError(f"{path}: no such config file; examples are in configs/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise HoldfastError(f"{path}: cannot read the config ({error}); give a YAML file in UTF-8") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise HoldfastError(
-            f"{place}: not YAML ({getattr(error, 'problem', None) or error}); mend the line"
-        ) from None
-    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
+        values, lines = parse_yaml_lines(text)
+    except YAMLError as error:
+        place = f"{path}:{error.line}" if error.line else str(path)
+        raise HoldfastError(f"{place}: not YAML ({error}); fix the line") from None
+    if not isinstance(values, dict):
         raise HoldfastError(
             f"{path}: a config is a mapping of keys to values; the file holds {type(values).__name__}"
         )
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        if key.value in lines:
-            raise HoldfastError(
-                f"{path}:{key.start_mark.line + 1}: field '{key.value}' is given twice (also on line "
-                f"{lines[key.value]}); remove one"
-            )
-        lines[key.value] = key.start_mark.line + 1
     return {str(key): value for key, value in values.items()}, lines
 
 
-def _from_text(field: FieldInfo, text: str) -> Any:
+def _from_text(name: str, field: FieldInfo, text: str) -> Any:
     """A command line value: `null` for None, YAML for lists and mappings, else the text for pydantic to parse."""
     kinds = {get_origin(kind) or kind for kind in (get_args(field.annotation) or (field.annotation,))}
     kinds.add(get_origin(field.annotation) or field.annotation)
@@ -105,9 +91,9 @@ def _from_text(field: FieldInfo, text: str) -> Any:
         return None
     if kinds & {list, tuple, dict}:
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
-            return text
+            return parse_yaml(text)
+        except YAMLError as error:
+            raise HoldfastError(f"{option_name(name)} {text!r:.60}: not YAML ({error}); correct it") from None
     return text
 
 
@@ -128,7 +114,7 @@ def _first_problem(kind: type[Config], error: ValidationError, path: Path, lines
     if problem["type"] == "missing":
         return f"{path}: field '{name}' is missing; add it to the file or pass {option_name(name)}{more}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: field '{name}': {message} (value {_shortened(problem['input'])}){more}"
+    return f"{place}: field '{name}': {message} (value {shortened(problem['input'])}){more}"
 
 
 def _nearest(kind: type[Config], name: str) -> str:
@@ -136,8 +122,3 @@ def _nearest(kind: type[Config], name: str) -> str:
 
     close = difflib.get_close_matches(name, kind.model_fields, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from holdfast.errors import HoldfastError
+from holdfast.parsing import parse_json
 from holdfast.system_errors import NUL_IN_PATH, describe_os_error, os_error_in
 
 try:
@@ -322,14 +323,20 @@ def _flock(path: Path, refusal: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read_bytes(path: Path, what: str = "file", *, limit: int | None = None) -> bytes:
-    """Return the content of a regular file. Raises HoldfastError, also for pipes, devices and over `limit` bytes."""
+def check_regular(path: Path, what: str = "file") -> None:
+    """Raise HoldfastError unless `path` is a regular file: reading a pipe or a device may never end."""
     with os_errors(path):
         mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise HoldfastError(f"{path}: is a directory; name a {what}")
-        if not stat.S_ISREG(mode):
-            raise HoldfastError(f"{path}: is no regular file (a pipe or a device); name a {what}")
+    if stat.S_ISDIR(mode):
+        raise HoldfastError(f"{path}: is a directory; name a {what}")
+    if not stat.S_ISREG(mode):
+        raise HoldfastError(f"{path}: is no regular file (a pipe or a device); name a {what}")
+
+
+def read_bytes(path: Path, what: str = "file", *, limit: int | None = None) -> bytes:
+    """Return the content of a regular file. Raises HoldfastError, also for pipes, devices and over `limit` bytes."""
+    check_regular(path, what)
+    with os_errors(path):
         if limit is not None and path.stat().st_size > limit:
             raise HoldfastError(f"{path}: over {limit // 2**20} MiB, too large for a {what}; check the path")
         return path.read_bytes()
@@ -345,14 +352,6 @@ def read_text(path: Path, what: str = "file", *, limit: int = MAX_TEXT_BYTES) ->
         raise HoldfastError(
             f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x}); save the file as UTF-8"
         ) from None
-
-
-def parse_json(text: str | bytes) -> Any:
-    """`json.loads` whose every failure is a ValueError, nesting too deep included."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def read_json(path: Path, what: str = "file", *, limit: int = MAX_TEXT_BYTES) -> Any:

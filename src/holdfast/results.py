@@ -3,13 +3,13 @@
 Every experiment, evaluation and study writes this and every report reads it. Docs: docs/data_formats.md.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from holdfast.errors import HoldfastError
-from holdfast.files import write_json_lines
+from holdfast.files import check_regular, os_errors, write_json_lines
+from holdfast.parsing import half_surrogate, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,11 @@ def read_figures(path: Path) -> Iterator[Figure]:
     """Read figures; raises HoldfastError where there is no such file, naming the line where one is not a figure."""
     if not path.is_file():
         raise HoldfastError(f"{path}: no results file here; measure first, or name the file an experiment wrote")
-    with path.open(encoding="utf-8") as file:
+    check_regular(path)
+    with os_errors(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                yield _figure(json.loads(line))
+                yield _figure(parse_json(line))
             except (ValueError, TypeError) as error:
                 raise HoldfastError(
                     f"{path}:{number}: not a results line ({error}); delete the file and measure again"
@@ -79,7 +80,11 @@ def _figure(record: object) -> Figure:
     if not isinstance(record, dict) or set(record := _LATER | record) != set(_TYPES):
         raise ValueError(f"expected the fields {', '.join(_TYPES)}")
     for name, types in _TYPES.items():
-        if not isinstance(record[name], types):
+        if not isinstance(record[name], types) or isinstance(record[name], bool):
             expected = " or ".join("null" if kind is _ABSENT else kind.__name__ for kind in types)
             raise TypeError(f"field {name} is {str(record[name])[:40]!r}, expected {expected}")
+        if name in ("n", "unscored", "seed") and (record[name] or 0) < 0:
+            raise ValueError(f"field {name} is {str(record[name])[:40]}, expected a count")
+        if isinstance(record[name], str) and half_surrogate(record[name]) is not None:
+            raise ValueError(f"field {name} has half a surrogate pair")
     return Figure(**record)

@@ -4,14 +4,14 @@
 Rates over samples are `Figure`s (holdfast.results).
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from holdfast.errors import HoldfastError
-from holdfast.files import write_json_lines
+from holdfast.files import check_regular, os_errors, write_json_lines
+from holdfast.parsing import half_surrogate, is_finite_number, parse_json
 
 Kind = Literal["harmful", "benign", "role"]
 """What a good model does with a prompt: refuses it, answers it, or answers it in its role."""
@@ -95,10 +95,11 @@ def read_samples(path: Path) -> Iterator[Sample]:
     """Read samples; raises HoldfastError where there is no such file, naming the line where one is not a sample."""
     if not path.is_file():
         raise HoldfastError(f"{path}: no samples file here; run `holdfast eval` first, or name what it wrote")
-    with path.open(encoding="utf-8") as file:
+    check_regular(path)
+    with os_errors(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                yield _sample(json.loads(line))
+                yield _sample(parse_json(line))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise HoldfastError(
                     f"{path}:{number}: not a line of samples ({error}); delete the file and evaluate again"
@@ -113,4 +114,26 @@ def _sample(record: dict[str, Any]) -> Sample:
     for name, judgement in judgements.items():
         if judgement.verdict not in get_args(Verdict):
             raise ValueError(f"field judgements.{name}.verdict is {judgement.verdict!r:.40}")
-    return Sample(**{**record, "prompt": prompt, "judgements": judgements})
+    _check(prompt, ("id", "text"), ("language", "category", "role"), "prompt.")
+    if not all(isinstance(reference, str) for reference in prompt.references):
+        raise TypeError("field prompt.references holds no texts")
+    for name, judgement in judgements.items():
+        _check(judgement, (), ("reason", "raw"), f"judgements.{name}.")
+    sample = Sample(**{**record, "prompt": prompt, "judgements": judgements})
+    _check(sample, ("model", "benchmark", "sent"), ("completion", "wrapper", "error"), "")
+    if type(sample.seed) is not int or sample.seed < 0:
+        raise ValueError(f"field seed is {sample.seed!r:.40}, expected a count")
+    for name, score in sample.scores.items():
+        if not is_finite_number(score):
+            raise ValueError(f"field scores.{name} is {score!r:.40}, expected a number")
+    return sample
+
+
+def _check(record: object, texts: Sequence[str], or_null: Sequence[str], place: str) -> None:
+    """Raise TypeError or ValueError unless the fields are texts, the second ones texts or null."""
+    for name in (*texts, *or_null):
+        value = getattr(record, name)
+        if not isinstance(value, str) and not (value is None and name in or_null):
+            raise TypeError(f"field {place}{name} is no text")
+        if value is not None and half_surrogate(value) is not None:
+            raise ValueError(f"field {place}{name} has half a surrogate pair")

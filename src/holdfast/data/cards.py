@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from holdfast.data.files import parse_json, shortened
+from holdfast.data.files import shortened
 from holdfast.errors import HoldfastError
+from holdfast.files import read_bytes
+from holdfast.parsing import parse_json
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SPECS = ("chara_card_v2", "chara_card_v3")
 _CHUNKS = ("ccv3", "chara")  # the newer one wins where a picture carries both
+_MAX_PICTURE_BYTES = 256 * 1024 * 1024
 _MAX_TEXT_BYTES = 16 * 1024 * 1024  # a compressed chunk must not blow up
 
 
@@ -66,15 +69,19 @@ def persona_of_card(card: dict[str, Any], path: Path) -> tuple[str, str]:
 
 def read_png_card(path: Path) -> Any:
     """The card that a PNG picture carries. Raises HoldfastError where it carries none or is damaged."""
-    raw = path.read_bytes()
+    raw = read_bytes(path, "character card", limit=_MAX_PICTURE_BYTES)
     if not raw.startswith(_PNG_SIGNATURE):
         raise HoldfastError(f"{path}: not a PNG picture; give a character card as PNG or JSON")
-    found = dict(_card_chunks(raw, path))
+    found: dict[str, tuple[bytes, bytes]] = {}
+    for keyword, kind, rest in _card_chunks(raw, path):
+        found[keyword] = kind, rest
     for keyword in _CHUNKS:
         if keyword in found:
             try:
                 # Some writers break the lines of the base64 text.
-                return parse_json(base64.b64decode(b"".join(found[keyword].split()), validate=True))
+                return parse_json(
+                    base64.b64decode(b"".join(_text_of(*found[keyword], path).split()), validate=True)
+                )
             except ValueError as error:
                 raise HoldfastError(
                     f"{path}: chunk '{keyword}' holds no card ({error}); export the card again"
@@ -101,8 +108,8 @@ def _filled(text: str, name: str) -> str:
     return re.sub(r"\{\{user\}\}|<USER>", "the user", text, flags=re.IGNORECASE).strip()
 
 
-def _card_chunks(raw: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
-    """(keyword, text) of each text chunk that may hold a card; PNG specification, section 11.3.3."""
+def _card_chunks(raw: bytes, path: Path) -> Iterator[tuple[str, bytes, bytes]]:
+    """(keyword, kind, rest of the body) of each text chunk that may hold a card; PNG specification, section 11.3.3."""
     position = len(_PNG_SIGNATURE)
     while position < len(raw):
         header = raw[position : position + 8]
@@ -117,7 +124,7 @@ def _card_chunks(raw: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
         if kind in (b"tEXt", b"zTXt", b"iTXt") and keyword.decode("latin-1") in _CHUNKS:
             if struct.unpack(">I", checksum)[0] != zlib.crc32(kind + body):
                 raise _damaged(path, f"the checksum of its chunk {kind.decode()} is wrong")
-            yield keyword.decode("latin-1"), _text_of(kind, rest, path)
+            yield keyword.decode("latin-1"), kind, rest
         if kind == b"IEND":
             return
         position += 12 + length

@@ -3,9 +3,10 @@
 import unicodedata
 from typing import Any
 
-from holdfast.data.files import BadRowError, Record, parse_json, shortened
+from holdfast.data.files import BadRowError, Record, shortened
 from holdfast.data.names import shown_name
 from holdfast.data.rows import Message, Speaker
+from holdfast.parsing import parse_json
 
 SPEAKERS: dict[str, Speaker] = {
     "system": "system",

@@ -5,12 +5,15 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from holdfast.data.names import is_name
 from holdfast.errors import HoldfastError
+from holdfast.files import check_regular, os_errors
+from holdfast.parsing import half_surrogate, parse_json
 
 Record = dict[str, Any]
+MAX_ROW_BYTES = 8 * 2**20  # a row is one conversation; a larger one takes minutes and fits no context
 
 
 class BadRowError(Exception):
@@ -29,16 +32,19 @@ class BadRowError(Exception):
 Located = tuple[str, Record | BadRowError]
 
 
-def read_records(source: str | Path, *, split: str = "train") -> Iterator[Located]:
+def read_records(source: str | Path, *, split: str = "train", half_characters: bool = False) -> Iterator[Located]:
     """Read a JSON, JSONL, CSV or Parquet file, or a data set of the hub where `source` is no path.
 
     Locations are `file:line` (JSONL, CSV), `file:line[index]` (JSON), `file[index]` (Parquet) and
-    `owner/name[index]` (hub). Raises HoldfastError where the source as a whole cannot be read.
+    `owner/name[index]` (hub). A row in which half a surrogate pair stands, which no tokenizer takes, is a bad row
+    unless `half_characters` are wanted. Raises HoldfastError where the source as a whole cannot be read.
     """
     path = Path(source)
-    if path.is_dir():
+    with os_errors(path):
+        is_directory, exists = path.is_dir(), path.exists()
+    if is_directory:
         raise HoldfastError(f"{path}: is a directory; name one of its files ({', '.join(READERS)})")
-    if not path.exists():
+    if not exists:
         if _looks_like_hub_id(str(source)):
             return _read_hub(str(source), split)
         raise HoldfastError(f"{path}: no such file; give a file ({', '.join(READERS)}) or a hub id (owner/name)")
@@ -47,38 +53,42 @@ def read_records(source: str | Path, *, split: str = "train") -> Iterator[Locate
         raise HoldfastError(
             f"{path}: unknown file type '{path.suffix}'; convert it to one of {', '.join(READERS)}"
         )
-    return _read_file(reader, path)
+    check_regular(path, "data file")
+    return _read_file(reader, path, half_characters)
 
 
-def parse_json(text: str | bytes) -> Any:
-    """`json.loads` whose every failure is a ValueError: text nested too deeply is a fault of the text, not ours."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _read_file(reader: Callable[[Path], Iterator[Located]], path: Path) -> Iterator[Located]:
-    try:
-        yield from reader(path)
-    except OSError as error:
-        raise HoldfastError(
-            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
-        ) from None
+def _read_file(
+    reader: Callable[[Path], Iterator[Located]], path: Path, half_characters: bool
+) -> Iterator[Located]:
+    with os_errors(path):
+        for place, record in reader(path):
+            yield place, record if half_characters or isinstance(record, BadRowError) else _encodable(record)
 
 
 def _read_jsonl(path: Path) -> Iterator[Located]:
     with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in enumerate(_lines(file), start=1):
+            if raw is None:
+                yield f"{path}:{number}", _too_large()
+                continue
             line = _decoded(raw, path, number)
             if not line.strip():
                 continue
             try:
                 record = parse_json(line)
             except ValueError as error:
-                yield f"{path}:{number}", BadRowError("not JSON", f"not JSON ({error}); mend or remove the line")
+                yield f"{path}:{number}", BadRowError("not JSON", f"not JSON ({error}); fix or remove the line")
                 continue
             yield f"{path}:{number}", _object_or_bad(record)
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
+    """The lines of a file; None for one that is over `MAX_ROW_BYTES`, which is never held as a whole."""
+    while line := file.readline(MAX_ROW_BYTES + 1):
+        whole = len(line) <= MAX_ROW_BYTES
+        yield line if whole else None
+        while not whole and line and not line.endswith(b"\n"):
+            line = file.readline(MAX_ROW_BYTES)
 
 
 def _read_json(path: Path) -> Iterator[Located]:
@@ -90,24 +100,25 @@ def _read_json(path: Path) -> Iterator[Located]:
         content = parse_json(text)  # the whole, so that a fault anywhere is named before any row is used
     except ValueError as error:
         line = getattr(error, "lineno", 1)
-        raise HoldfastError(f"{path}:{line}: not JSON ({error}); mend the file, or name it .jsonl") from None
+        raise HoldfastError(f"{path}:{line}: not JSON ({error}); fix the file, or name it .jsonl") from None
     rows = content.get("data") if isinstance(content, dict) else content
     if not isinstance(rows, list):
         raise HoldfastError(
             f'{path}: expected a list of objects, or {{"data": [...]}}; for one object a line, name the file .jsonl'
         )
-    for index, (line, record) in enumerate(_elements(text, _list_start(text))):
-        yield f"{path}:{line}[{index}]", _object_or_bad(record)
+    for index, (line, record, length) in enumerate(_elements(text, _list_start(text))):
+        yield f"{path}:{line}[{index}]", _too_large() if length > MAX_ROW_BYTES else _object_or_bad(record)
 
 
-def _elements(text: str, position: int) -> Iterator[tuple[int, Any]]:
-    """(line, element) of the JSON list that opens before `position`, in text that is known to be JSON."""
+def _elements(text: str, position: int) -> Iterator[tuple[int, Any, int]]:
+    """(line, element, its length) of the JSON list that opens before `position`, in text that is known to be JSON."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0
     while text[position := _skip(text, position, " \t\r\n,")] != "]":
         line, counted = line + text.count("\n", counted, position), position
+        start = position
         element, position = decoder.raw_decode(text, position)
-        yield line, element
+        yield line, element, position - start
 
 
 def _list_start(text: str) -> int:
@@ -125,7 +136,7 @@ def _list_start(text: str) -> int:
 
 
 def _read_csv(path: Path) -> Iterator[Located]:
-    csv.field_size_limit(2**31 - 1)  # the most that every platform takes
+    csv.field_size_limit(MAX_ROW_BYTES)
     header: list[str] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
@@ -136,7 +147,7 @@ def _read_csv(path: Path) -> Iterator[Located]:
             except csv.Error as error:
                 # A quote that is not closed swallows the rows after it: a fault of the file, not of one row.
                 raise HoldfastError(
-                    f"{path}:{start}: not CSV ({error}); mend the quotes of the row that begins here"
+                    f"{path}:{start}: not CSV ({error}); fix the quotes of the row that begins here"
                 ) from None
             except UnicodeDecodeError:  # it counts bytes of a buffer, not of the file
                 _decoded(path.read_bytes(), path, 1)
@@ -155,15 +166,16 @@ def _read_parquet(path: Path) -> Iterator[Located]:
 
     try:
         file = parquet.ParquetFile(path)
+        _checked_header(file.schema_arrow.names, str(path))
         index = 0
         for batch in file.iter_batches(batch_size=1024):
             for record in batch.to_pylist():
                 yield f"{path}[{index}]", _present(record)
                 index += 1
-    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: a text that is not UTF-8
-        raise HoldfastError(
-            f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}); write it again"
-        ) from None
+    # ValueError: a text that is not UTF-8; OverflowError: a date beyond Python's; the others: types without a value.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, TypeError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HoldfastError(f"{path}: cannot be read as Parquet ({reason:.200}); write it again") from None
 
 
 def _read_hub(name: str, split: str) -> Iterator[Located]:
@@ -218,6 +230,17 @@ def _object_or_bad(record: Any) -> Record | BadRowError:
     return BadRowError(
         "not an object", f"expected an object, found {type(record).__name__}; write one object a row"
     )
+
+
+def _encodable(record: Record) -> Record | BadRowError:
+    """The record, unless a text in it has half a surrogate pair: JSON may escape one, and no tokenizer takes it."""
+    broken = half_surrogate(record)
+    return record if broken is None else BadRowError("broken character", broken)
+
+
+def _too_large() -> BadRowError:
+    size = MAX_ROW_BYTES // 2**20
+    return BadRowError(f"over {size} MiB", f"the row is over {size} MiB; split it, or remove it")
 
 
 def _checked_header(header: list[str], place: str) -> list[str]:

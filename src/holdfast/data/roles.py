@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from holdfast.data.cards import is_card, persona_of_card, read_png_card
-from holdfast.data.files import parse_json, shortened
+from holdfast.data.files import shortened
 from holdfast.data.names import canonical, close_names, same_name
 from holdfast.errors import HoldfastError
+from holdfast.files import os_errors, read_json, read_text
+from holdfast.parsing import YAMLError, half_surrogate, parse_yaml
+
+MAX_PERSONA_CHARACTERS = 200_000  # about 50,000 tokens
 
 # ROSE's reverse prompt (Zhong et al. 2024, arXiv 2402.11889), word for word as SaRFT's published role file has it.
 UNSAFE_SUFFIX = (
@@ -68,29 +70,27 @@ def find_role(roles: dict[str, Role], name: str, source: str | Path) -> Role:
 def load_roles(source: str | Path, *, unsafe_suffix: str = UNSAFE_SUFFIX) -> dict[str, Role]:
     """All roles of a file, by name. Arguments and errors as in `load_role`."""
     path = Path(source)
-    if not path.is_file():
+    with os_errors(path):
+        is_file = path.is_file()
+    if not is_file:
         raise HoldfastError(
             f"{path}: no such role file; give a YAML or JSON file, or a character card (JSON, PNG)"
         )
-    try:
-        content = read_png_card(path) if path.suffix.lower() == ".png" else _read_yaml_or_json(path)
-    except OSError as error:
-        raise HoldfastError(
-            f"{path}: cannot be read ({error.strerror}); check the file and its permissions"
-        ) from None
+    content = read_png_card(path) if path.suffix.lower() == ".png" else _read_yaml_or_json(path)
+    _check_texts(content, path)
     if is_card(content):
         name, persona = persona_of_card(content, path)
-        return {name: Role(name, persona, f"{persona} {unsafe_suffix}")}
+        return {name: _check_size(Role(name, persona, f"{persona} {unsafe_suffix}"), path)}
     if isinstance(content, list):
         roles = [_own_role(entry, f"{path}[{index}]", unsafe_suffix) for index, entry in enumerate(content)]
     elif isinstance(content, dict) and any(map(_is_published, content.values())):
-        roles = [_published_role(name, entry, path) for name, entry in content.items()]
+        roles = [_published_role(str(name), entry, path) for name, entry in content.items()]
     else:
         roles = [_own_role(content, str(path), unsafe_suffix)] if content else []
     if not roles:
         raise HoldfastError(f"{path}: holds no role; give name and persona_prompt")
     _refuse_twins(roles, path)
-    return {role.name: role for role in roles}
+    return {role.name: _check_size(role, path) for role in roles}
 
 
 def _refuse_twins(roles: list[Role], path: Path) -> None:
@@ -102,25 +102,31 @@ def _refuse_twins(roles: list[Role], path: Path) -> None:
 
 
 def _read_yaml_or_json(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise HoldfastError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8 text") from None
     if path.suffix.lower() == ".json":
-        try:
-            return parse_json(text)
-        except ValueError as error:
-            line = getattr(error, "lineno", 1)
-            raise HoldfastError(f"{path}:{line}: not JSON ({error}); mend the file") from None
+        return read_json(path, "role file")
+    text = read_text(path, "role file")
     try:
-        return yaml.safe_load(text)
-    except (RecursionError, ValueError) as error:  # too deep; a date that is none
-        raise HoldfastError(f"{path}: not YAML ({error}); mend the file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        problem = getattr(error, "problem", None) or "unreadable"
-        raise HoldfastError(f"{path}:{line}: not YAML ({problem}); mend the file") from None
+        return parse_yaml(text)
+    except YAMLError as error:
+        place = f"{path}:{error.line}" if error.line else str(path)
+        raise HoldfastError(f"{place}: not YAML ({error}); fix the file") from None
+
+
+def _check_texts(content: Any, path: Path) -> None:
+    broken = half_surrogate(content)
+    if broken is not None:
+        raise HoldfastError(f"{path}: {broken}")
+
+
+def _check_size(role: Role, path: Path) -> Role:
+    """A persona stands before every row: one that no context holds would only take hours."""
+    for field in ("name", "persona_prompt", "unsafe_prompt"):
+        if (length := len(getattr(role, field))) > MAX_PERSONA_CHARACTERS:
+            raise HoldfastError(
+                f"{path}: field '{field}' has {length:,} characters; a role has at most "
+                f"{MAX_PERSONA_CHARACTERS:,}; shorten it"
+            )
+    return role
 
 
 def _own_role(entry: Any, place: str, unsafe_suffix: str) -> Role:

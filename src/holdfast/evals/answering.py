@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from anyio.lowlevel import checkpoint
 
@@ -31,7 +30,7 @@ async def answer_all(
     Failures are not kept: a repeated run asks for them again.
     """
     keys = [_key(model_identity, request, decoding) for request in requests]
-    answers = [_from_entry(journal.get(key)) for key in keys]
+    answers = [journal.read(key, _kept) for key in keys]
     missing = [index for index, answer in enumerate(answers) if answer is None]
     done = len(requests) - len(missing)
     progress(done, len(requests))
@@ -58,5 +57,9 @@ def _key(model_identity: str, request: Request, decoding: Decoding) -> str:
     return digest_of("answer", model_identity, turns, drawn)
 
 
-def _from_entry(entry: dict[str, Any] | None) -> Answer | None:
-    return None if entry is None else Answer(**entry)
+def _kept(text: str, error: None = None, cut: bool = False, output_tokens: int = 0) -> Answer:
+    """The answer of a journal's entry; raises TypeError or ValueError where the entry is none."""
+    typed = isinstance(text, str) and error is None and isinstance(cut, bool) and type(output_tokens) is int
+    if not typed or output_tokens < 0:
+        raise ValueError("no answer")
+    return Answer(text, error, cut, output_tokens)

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from holdfast.files import LineAppender, dump_json, is_written_through, locked_file, os_errors
+from holdfast.parsing import half_surrogate, parse_json
+
+Entry = TypeVar("Entry")
 
 
 def digest_of(*parts: Any) -> str:
@@ -69,6 +73,20 @@ class Journal:
         """What was kept under this key, None where it has not been done."""
         return self._entries.get(key)
 
+    def read(self, key: str, kind: Callable[..., Entry]) -> Entry | None:
+        """What was kept under this key as `kind`, None where it has not been done or is not what `kind` takes.
+
+        `kind` raises TypeError or ValueError for fields that are not its own: a line that somebody changed is a
+        damaged one, and its work is done again.
+        """
+        entry = self.get(key)
+        if entry is None or half_surrogate(entry) is not None:
+            return None
+        try:
+            return kind(**entry)
+        except (TypeError, ValueError):
+            return None
+
     def append(self, key: str, entry: dict[str, Any]) -> None:
         """Keep an entry; it is with the operating system when this returns."""
         if not self._open:
@@ -84,7 +102,7 @@ class Journal:
                 if not raw.endswith(b"\n"):
                     break
                 try:
-                    entry = json.loads(raw)
+                    entry = parse_json(raw)
                     self._entries[entry.pop("key")] = entry
                 except (ValueError, KeyError, AttributeError, TypeError):
                     pass  # a damaged line: its work is done again

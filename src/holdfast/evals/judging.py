@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 from holdfast.evals.answering import Progress
 from holdfast.evals.journal import Journal, digest_of
 from holdfast.evals.judges.base import Exchange, Judge
 from holdfast.evals.model_names import identity_of
-from holdfast.samples import Judgement
+from holdfast.samples import Judgement, Verdict
 
 NO_ANSWER = Judgement("unscored", "no answer")
 
@@ -26,7 +27,7 @@ async def judge_all(
     """
     identity = _identity(judge)
     keys = [None if exchange is None else _key(identity, exchange) for exchange in exchanges]
-    judgements = [NO_ANSWER if key is None else _kept(journal, key) for key in keys]
+    judgements = [NO_ANSWER if key is None else journal.read(key, _kept) for key in keys]
     missing = [index for index, judgement in enumerate(judgements) if judgement is None]
     done = len(exchanges) - len(missing)
     progress(done, len(exchanges))
@@ -52,6 +53,9 @@ def _key(identity: list[str], exchange: Exchange) -> str:
     return digest_of("judgement", identity, exchange.prompt, exchange.completion, exchange.language)
 
 
-def _kept(journal: Journal, key: str) -> Judgement | None:
-    entry = journal.get(key)
-    return None if entry is None else Judgement(**entry)
+def _kept(verdict: Verdict, reason: str | None = None, raw: str | None = None) -> Judgement:
+    """The judgement of a journal's entry; raises TypeError or ValueError where the entry is none."""
+    typed = isinstance(raw, str) and (reason is None or isinstance(reason, str))
+    if not typed or verdict not in get_args(Verdict) or verdict == "unscored":
+        raise ValueError("no judgement")
+    return Judgement(verdict, reason, raw)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.data.fields import field_names
-from holdfast.data.files import READERS, BadRowError, parse_json, read_records, shortened
+from holdfast.data.files import READERS, BadRowError, read_records, shortened
 from holdfast.errors import HoldfastError
 from holdfast.files import atomic_writer, replacing, write_json, write_json_lines
+from holdfast.parsing import parse_json, whole_characters
 
 Added = Mapping[str, Sequence[str | None]]
 """New columns: a name and a value for each row; None is written as null, and in CSV as nothing."""
@@ -44,7 +45,7 @@ class CompletionsFile:
             return None
         if not isinstance(value, str):
             raise HoldfastError(f"{place}: field {column} is {shortened(value)}, expected text; write it as text")
-        return value
+        return whole_characters(value)
 
 
 def read_completions(path: Path) -> CompletionsFile:
@@ -52,7 +53,7 @@ def read_completions(path: Path) -> CompletionsFile:
     if not path.is_file():
         raise HoldfastError(f"{path}: no such file; give a file of completions ({', '.join(READERS)})")
     places = []
-    for place, record in read_records(path):
+    for place, record in read_records(path, half_characters=True):  # they come back as they were
         if isinstance(record, BadRowError):
             raise HoldfastError(f"{place}: {record.detail}")
         places.append(place)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from rich.text import Text
 
 from holdfast.chat import load_chat_model
@@ -14,6 +13,7 @@ from holdfast.errors import HoldfastError
 from holdfast.files import atomic_writer, check_cache_directory, check_outputs, dump_json
 from holdfast.methods.role import Flagged, Preparation, RoleData, RoleMethod, flagged_rows
 from holdfast.models import DType
+from holdfast.parsing import YAMLError, parse_yaml
 from holdfast.recipes.terminal import count, note, out, progress_bar, report_loading, warn_of_unknown_tokens
 from holdfast.reference.store import default_cache_dir
 from holdfast.report.terminal import histogram, redact
@@ -93,9 +93,9 @@ def rank(options: RankOptions) -> None:
 
 def _settings(text: str | None) -> dict[str, object]:
     try:
-        settings = yaml.safe_load(text or "{}")
-    except yaml.YAMLError:
-        settings = None
+        settings = parse_yaml(text or "{}")
+    except YAMLError as error:
+        raise HoldfastError(f"--settings {text!r:.60}: not YAML ({error}); correct it") from None
     if not isinstance(settings, dict):
         raise HoldfastError(f"--settings {text!r:.60}: give a mapping, for example '{{epochs: 6}}'")
     return settings

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import HoldfastError
-from holdfast.files import LineAppender, dump_json, write_json
+from holdfast.files import LineAppender, dump_json, read_bytes, write_json
+from holdfast.parsing import is_finite_number, parse_json
+
+LARGEST_LOGP = 1e-2  # a sum of rounded ones may lie a little above 0
+COUNTS = ("row", "shard", "start", "positions", "chosen_tokens", "rejected_tokens")
 
 
 def default_cache_dir() -> Path:
@@ -68,7 +72,7 @@ class RowStore:
             write_json(path, self.manifest)
             return
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = parse_json(read_bytes(path, "manifest"))
         except ValueError as error:
             raise self._corrupt(path, None, f"not JSON ({error})") from None
         if found != self.manifest:
@@ -77,17 +81,19 @@ class RowStore:
     def _read(self) -> dict[int, dict[str, Any]]:
         if not self._records_path.exists():
             return {}
-        raw = self._records_path.read_bytes()
+        raw = read_bytes(self._records_path, "cache file")
         whole = raw[: raw.rfind(b"\n") + 1]
         if len(whole) < len(raw):  # a run was killed in the middle of a line: that row is computed again
             LineAppender(self._records_path, keep=len(whole)).close()
         records = {}
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 row = record["row"]
-                if set(record) != self._fields or not isinstance(row, int) or not 0 <= row < self._rows:
+                if set(record) != self._fields or type(row) is not int or not 0 <= row < self._rows:
                     raise ValueError("unexpected fields or row number")
+                for name in self._fields:
+                    _check_value(name, record[name])
             except (ValueError, KeyError, TypeError) as error:
                 raise self._corrupt(self._records_path, number, str(error)) from None
             records[row] = record
@@ -98,3 +104,14 @@ class RowStore:
         return HoldfastError(
             f"{place}: the cache is corrupt ({why}); delete the directory {self.path} and run again"
         )
+
+
+def _check_value(name: str, value: object) -> None:
+    """Raise ValueError unless a record's value is a number, or a list of numbers, that its name allows."""
+    for number in value if isinstance(value, list) else [value]:
+        if not is_finite_number(number):
+            raise ValueError(f"field {name} is no finite number")
+        if "logp" in name and number > LARGEST_LOGP:
+            raise ValueError(f"field {name} is a positive log-probability")
+        if name in COUNTS and (type(number) is not int or number < 0):
+            raise ValueError(f"field {name} is no count")

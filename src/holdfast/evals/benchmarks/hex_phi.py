@@ -16,6 +16,7 @@ from holdfast.data.files import BadRowError
 from holdfast.errors import HoldfastError
 from holdfast.evals.benchmarks.base import Benchmark, BenchmarkOptions, LocatedPrompt
 from holdfast.evals.benchmarks.reading import first_of, hub_file, rows_of
+from holdfast.files import read_text
 from holdfast.samples import Prompt
 
 CATEGORIES = {
@@ -74,11 +75,7 @@ def _of_categories(files: Iterable[Path]) -> Iterator[LocatedPrompt]:
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """(place, prompt) of each line. Not read as CSV: commas stand outside of quotes and there are no headings."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise HoldfastError(f"{path}: cannot be read ({reason}); fetch the file again") from None
+    lines = read_text(path, "file of prompts").splitlines()
     if lines and lines[0].strip().strip('"').lower() in ("prompt", "instruction"):  # copies with a heading
         lines[0] = ""
     for number, line in enumerate(lines, start=1):

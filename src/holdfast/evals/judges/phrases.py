@@ -6,6 +6,7 @@ from pathlib import Path
 from holdfast.errors import HoldfastError
 from holdfast.evals.judges.base import Exchange
 from holdfast.evals.refusal import judge_refusal
+from holdfast.files import read_text
 from holdfast.refusals.text import answer_of
 from holdfast.samples import Judgement, Verdict
 
@@ -31,11 +32,7 @@ class PhraseJudge:
 
 def read_phrases(path: Path) -> tuple[str, ...]:
     """The phrases of a text file in UTF-8: one a line; blank lines and lines that begin with # are none."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise HoldfastError(f"{path}: cannot be read ({reason}); give a text file, one phrase a line") from None
+    lines = read_text(path, "text file, one phrase a line").splitlines()
     phrases = tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not phrases:
         raise HoldfastError(f"{path}: holds no phrase; write one a line")

@@ -14,6 +14,7 @@ from holdfast.data.rows import Message
 from holdfast.errors import HoldfastError
 from holdfast.evals.benchmarks.reading import Row, rows_of
 from holdfast.evals.wrappers.base import Wrapper, WrapperKind, user_turn
+from holdfast.files import read_text
 
 PLACE = "{prompt}"
 _GOAL = ("goal", "behavior", "behaviour", "request")
@@ -44,11 +45,7 @@ def _make_file(spec: str, path: Path | None) -> Wrapper:
 
 
 def _template(path: Path) -> str:
-    try:
-        template = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise HoldfastError(f"{path}: cannot be read ({reason}); check the file") from None
+    template = read_text(path, "text with the request's place")
     if template.count(PLACE) != 1:
         raise HoldfastError(
             f"{path}: has {PLACE} {template.count(PLACE)} times; write it once, where the request goes"

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from holdfast.config import Config, load_config
 from holdfast.errors import HoldfastError
+from holdfast.files import read_text
 from holdfast.methods.registry import TableMethod
+from holdfast.parsing import parse_yaml
 from holdfast.recipes.configs import MPOConfig, PairsConfig, PreferenceConfig, SaRFTConfig
 from holdfast.recipes.table.cells import Training, digests
 
@@ -94,7 +95,7 @@ def require_inputs(methods: Mapping[str, TableMethod], inputs: Mapping[str, Any]
 def _keys(path: Path) -> set[str]:
     """The keys of a YAML file; none where it cannot be read, which `load_config` tells better."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        content = parse_yaml(read_text(path))
+    except (HoldfastError, ValueError):
         return set()
     return set(map(str, content)) if isinstance(content, dict) else set()
