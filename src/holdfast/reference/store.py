@@ -106,7 +106,7 @@ class RowStore:
         )
 
 
-def _check_value(name: str, value: object) -> None:
+def _check_value(name: str, value: Any) -> None:
     """Raise ValueError unless a record's value is a number, or a list of numbers, that its name allows."""
     for number in value if isinstance(value, list) else [value]:
         if not is_finite_number(number):
