@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 import signal
 import sys
@@ -47,6 +48,17 @@ class ExistingPath(click.Path):
 
 
 EXISTING_PATH = ExistingPath(path_type=Path)
+
+
+class FiniteFloat(click.FloatRange):
+    """A number within a range; NaN, which passes every comparison, and infinity are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number", param, ctx)
+        return number
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -261,8 +273,8 @@ def judge_options(command: Any) -> Any:
 )
 @judge_options
 @click.option("--max-new-tokens", default=128, show_default=True, type=click.IntRange(min=1))
-@click.option("--temperature", default=0.0, show_default=True, type=click.FloatRange(min=0), help="0 is greedy")
-@click.option("--top-p", default=1.0, show_default=True, type=click.FloatRange(min=0, max=1, min_open=True))
+@click.option("--temperature", default=0.0, show_default=True, type=FiniteFloat(min=0), help="0 is greedy")
+@click.option("--top-p", default=1.0, show_default=True, type=FiniteFloat(min=0, max=1, min_open=True))
 @click.option(
     "--samples", default=1, show_default=True, type=click.IntRange(min=1), help="sampled answers a prompt"
 )
@@ -271,7 +283,7 @@ def judge_options(command: Any) -> Any:
     type=click.Choice(["rose", "self_cd", "safe_decoding"]),
     help="correct each token by a second reading (docs/decoding.md) [default: none]",
 )
-@click.option("--defence-alpha", type=float, help="its strength [default: the paper's]")
+@click.option("--defence-alpha", type=FiniteFloat(), help="its strength [default: the paper's]")
 @click.option("--defence-expert", help="safe_decoding's expert: an adapter or model tuned on refusals")
 @click.option(
     "--defence-safe-prompt", help="system text of rose and self_cd, in your language [default: the paper's]"
@@ -499,7 +511,7 @@ def table_mpo_command(**options: Any) -> None:
 )
 @click.option(
     "--selected-share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteFloat(0, 1, min_open=True, max_open=True),
     help="share of the rows to flag [default: as many as rds flags]",
 )
 @click.option("--safety-data", help="conversations in which harmful requests are refused")
@@ -516,7 +528,7 @@ def table_mpo_command(**options: Any) -> None:
 )
 @click.option("--max-prompt-tokens", default=512, show_default=True, type=click.IntRange(min=1))
 @click.option("--max-response-tokens", default=128, show_default=True, type=click.IntRange(min=1))
-@click.option("--seed", default=42, show_default=True, type=click.IntRange(min=0))
+@click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option("--dtype", default="auto", show_default=True, type=DTYPES, help="type the weights are loaded in")
 @click.option("--cache-dir", type=EXISTING_PATH, help="where scores are kept [default: $HOLDFAST_CACHE]")
 @click.option("--chat-template", type=EXISTING_PATH, help="Jinja file for a tokenizer without a chat template")
@@ -587,7 +599,7 @@ def draw_refusals_command(**options: Any) -> None:
     "--factor",
     "factors",
     multiple=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     help="what layers are scaled by; of several the first is taken [default: 1.05 to 1.3, the first that tells]",
 )
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(min=2), help="prompts of each sort")
@@ -599,7 +611,7 @@ def draw_refusals_command(**options: Any) -> None:
     "--share",
     default=0.25,
     show_default=True,
-    type=click.FloatRange(min=0, max=1, min_open=True),
+    type=FiniteFloat(min=0, max=1, min_open=True),
     help="of the steepest rise of the gap, from which a layer is part of it",
 )
 @click.option(
@@ -622,7 +634,7 @@ def safety_layers_command(**options: Any) -> None:
 @click.option("--model", required=True, help="the fine-tuned model or adapter: a directory or a hub id")
 @click.option("--unaligned", required=True, help="the model before alignment (the base model), safetensors")
 @click.option("--aligned", help="the model that fine-tuning started from; needed for a fully fine-tuned one")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="project layers of at most this similarity")
+@click.option("--threshold", type=FiniteFloat(0, 1), help="project layers of at most this similarity")
 @click.option("--layers", type=click.IntRange(min=1), help="or project so many layers, the least similar ones")
 @click.option(
     "--subspace",

@@ -71,6 +71,16 @@ class RoleMethod:
     projection_threshold: float = 0.5
     projected_layers: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raise HoldfastError for settings that the selector rejects, before anything is loaded."""
+        if (ranking := self.ranking) is not None:
+            ranking_settings(ranking, self.selector_settings)
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """The selector where it ranks rows, else None."""
+        return next((name for name in RANKINGS if name == self.selector), None)
+
     @property
     def anchors(self) -> bool:
         """Whether rows are anchored to the aligned model."""
@@ -217,7 +227,7 @@ def _flagged(
     preparation: Preparation,
 ) -> Flagged:
     rows = [data.rows[index] for index in kept]
-    ranking: Ranking | None = next((name for name in RANKINGS if name == method.selector), None)
+    ranking = method.ranking
     scores = None
     if method.selector in NEEDS_SCORES or (ranking is not None and method.selected_share is None):
         by_row = {score.row: score for score in rds_scores(model, chat, data, preparation)}

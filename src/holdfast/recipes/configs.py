@@ -95,7 +95,7 @@ class TrainingConfig(Config):
 
     score_batch_size: int = Field(16, gt=0, description="rows in a forward pass while scoring")
 
-    seed: int = Field(42, ge=0, description="of data order, adapters and random selection")
+    seed: int = Field(42, ge=0, lt=2**32, description="of data order, adapters and random selection")
     logging_steps: int = Field(5, gt=0, description="optimiser steps between two log lines")
     save_steps: int = Field(50, gt=0, description="optimiser steps between two checkpoints; the last two are kept")
     report_to: tuple[str, ...] = Field(

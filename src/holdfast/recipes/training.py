@@ -1,5 +1,7 @@
 """What every training recipe does alike: arguments, model, adapters, and putting the result on disk."""
 
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -276,7 +278,54 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
             raise HoldfastError(
                 f"field 'report_to': {tracker!r} is not installed here; run: pip install {tracker}"
             )
+    _refuse_arguments(config)
     try:
         return TrainingArguments(**(chosen | config.training_arguments))
     except (TypeError, ValueError, ImportError, OSError) as error:
         raise HoldfastError(f"transformers rejects the training arguments: {str(error).splitlines()[0]}") from None
+
+
+# What training_arguments must not hold, and what to do instead.
+_OWN_FIELDS = {
+    "output_dir": "output_dir",
+    "learning_rate": "learning_rate",
+    "lr_scheduler_type": "lr_scheduler",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "per_device_batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "activation_checkpointing": "gradient_checkpointing",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "bf16": "bf16",
+    "deepspeed": "deepspeed",
+    "seed": "seed",
+    "save_steps": "save_steps",
+    "report_to": "report_to",
+}
+_WITHOUT_US = {
+    "push_to_hub": "nothing is uploaded; use `hf upload` after the training",
+    "resume_from_checkpoint": "run the same command again and it continues",
+    "fp16": "use bf16: true",
+    "remove_unused_columns": "the trainers need every column",
+    "prediction_loss_only": "the trainers report the loss only",
+    "eval_strategy": "give eval_data, and the loss is reported after each epoch",
+    "do_eval": "give eval_data, and the loss is reported after each epoch",
+    "load_best_model_at_end": "the last model is saved",
+    "save_strategy": "use save_steps",
+    "label_smoothing_factor": "the losses are our own",
+    "torch_compile": "the losses read hidden states through hooks, which compiling removes",
+}
+
+
+def _refuse_arguments(config: TrainingConfig) -> None:
+    """Raise HoldfastError for training_arguments that belong to a field of ours or cannot work here."""
+    for name, value in config.training_arguments.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise HoldfastError(f"field 'training_arguments': {name} {value} is no finite number")
+        if name in _OWN_FIELDS:
+            raise HoldfastError(f"field 'training_arguments': for {name} use the field {_OWN_FIELDS[name]}")
+        if name.startswith(("hub_", "push_to_hub")):
+            name = "push_to_hub"
+        if name in _WITHOUT_US and value not in (None, False, "", "no", 0):
+            raise HoldfastError(f"field 'training_arguments': {name} does not work here; {_WITHOUT_US[name]}")
+        if name.startswith("fsdp") and value and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            raise HoldfastError(f"field 'training_arguments': {name} needs several processes; start with torchrun")

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
 from holdfast.chat import ChatFormat
 from holdfast.data.collator import Example, examples_fingerprint
 from holdfast.data.roles import Role
@@ -34,6 +36,9 @@ WHAT: Mapping[Anchors, str] = {
     "safety_data": "harmful requests that are refused",
     "unsafe_data": "harmful requests that are answered",
 }
+
+
+MOST = 1_000_000  # of any setting; more is a slip of the finger
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,19 @@ def ranking_settings(selector: Ranking, given: Mapping[str, Any]) -> RankingSett
             raise HoldfastError(
                 f"field 'selector_settings': {selector} has no {name!r:.60}; it has {', '.join(known)}"
             )
+    for name, value in given.items():
+        if isinstance(value, int | float) and not 0 <= value <= MOST:  # NaN is outside, too
+            raise HoldfastError(f"field 'selector_settings': {name} {value!r:.60} is not between 0 and {MOST:,}")
+        if type(value) is int and value == 0:
+            raise HoldfastError(f"field 'selector_settings': {name} 0; give at least 1")
     try:
-        return replace(settings, **{_OWN[selector]: replace(own, **given)})
-    except (ValueError, TypeError) as error:
-        raise HoldfastError(f"field 'selector_settings': {error}") from None
+        checked = TypeAdapter(type(own)).validate_python({**{name: getattr(own, name) for name in known}, **given})
+        return replace(settings, **{_OWN[selector]: checked})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = ".".join(map(str, problem["loc"]))
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise HoldfastError(f"field 'selector_settings': {name + ': ' if name else ''}{reason}") from None
 
 
 def rank_rows(
