@@ -25,10 +25,10 @@ def command(llama, tmp_path):
 def test_libraries_are_quiet_and_speak_when_asked(command):
     quiet = subprocess.run(command, capture_output=True, text=True, check=True)
     shown = quiet.stdout + quiet.stderr
-    for mark in ("Loading weights", "it/s", "\r", "\x1b", "{'loss'"):
+    for mark in ("Loading weights", "transformers", "it/s", "\r", "\x1b", "{'loss'"):
         assert mark not in shown
     assert "step 1 of 2: loss " in quiet.stderr
     asked = subprocess.run(
         [*command, "--verbose", "--overwrite", "true"], capture_output=True, text=True, check=True
     )
-    assert "Loading weights" in asked.stderr
+    assert "transformers" in asked.stderr

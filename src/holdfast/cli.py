@@ -775,6 +775,7 @@ def main(arguments: list[str] | None = None) -> None:
     _prepare_streams()
     terminated = _end_as_by_ctrl_c()
     show_library_output(False)
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     ours = logging.getLogger("holdfast")
     if not any(isinstance(handler, NoteHandler) for handler in ours.handlers):
         ours.addHandler(NoteHandler(logging.WARNING))

@@ -93,7 +93,8 @@ def check_files(name: str, what: str = "model") -> None:
         path = directory / filename
         if path.exists():
             read_object(path)
-    if not (directory / "config.json").exists() and not (directory / ADAPTER_CONFIG).exists():
+    needed = ["config.json", ADAPTER_CONFIG, *(["tokenizer_config.json"] if what == "tokenizer" else [])]
+    if not any((directory / file).exists() for file in needed):
         raise HoldfastError(f"{directory}: cannot load the {what}; no config.json is in it: check the path")
 
 

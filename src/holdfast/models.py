@@ -81,7 +81,7 @@ def load_tokenizer(
 
 
 def _tokenizer(name: str, trust_remote_code: bool, adapter: str | None = None) -> PreTrainedTokenizerBase:
-    check_files(name)
+    check_files(name, "tokenizer")
     with loading(name, f"tokenizer{_of_adapter(adapter)}"):
         return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
 

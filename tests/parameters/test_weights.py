@@ -74,5 +74,5 @@ def test_an_adapter_is_no_model(tmp_path):
 def test_a_file_in_the_place_of_the_directory(llama, tmp_path):
     llama.model().save_pretrained(tmp_path)
     copy = Path(shutil.copy(tmp_path / "model.safetensors", tmp_path / "other.safetensors"))
-    with pytest.raises(HoldfastError, match="neither"):
+    with pytest.raises(HoldfastError, match="is a file; give a model directory"):
         WeightsOnDisk(str(copy))("model.norm.weight")

@@ -50,13 +50,13 @@ def test_its_name_is_its_spec(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(None, "cannot be read"), (b"\xff\xfe", "not UTF-8"), (b"# only a comment\n\n", "holds no phrase")],
+    [(None, "no such file"), (b"\xff\xfe", "not UTF-8"), (b"# only a comment\n\n", "holds no phrase")],
 )
 def test_a_file_without_phrases_is_told(tmp_path, content, problem):
     path = tmp_path / "phrases.txt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(HoldfastError, match=rf"phrases\.txt: .*{problem}"):
+    with pytest.raises(HoldfastError, match=rf"phrases\.txt:.*{problem}"):
         make_judge(f"phrases:{path}")
 
 
