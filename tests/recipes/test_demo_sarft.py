@@ -1,8 +1,8 @@
 """The demo's report, made from results on disk."""
 
-from pathlib import re
+import re
+from pathlib import Path
 
-import Path
 import pytest
 
 from holdfast.provingground.pretrain import PretrainingSettings
