@@ -54,9 +54,8 @@ class SafeConsole(Console):
             if not (len(objects) == 1 and isinstance(objects[0], Table)):
                 super().print(*objects, **options)
                 return
-            for part in fit_table(
-                objects[0], self.width
-            ):  # text has its line breaks already, and no word of it is cut
+            for part in fit_table(objects[0], self.width):
+                # A part that is text has its line breaks already.
                 super().print(part, **{**options, "soft_wrap": isinstance(part, Text)})
         except OSError as error:
             self.on_broken_pipe()
